@@ -1,0 +1,81 @@
+"""kompyct keeps programs working when parts of them fail.
+
+Programs are built from components; when one faults, its supervisor calls the recovery function
+that it registered, with the last snapshot of its state, and does what that answers. Names are
+loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kompyct.component import Component
+    from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
+    from kompyct.faults import FaultClass, FaultContext, FaultKind, RecoveryHandler
+    from kompyct.lifecycle import Phase, State
+    from kompyct.messages import OnRestart, Request
+    from kompyct.pykka_actors import adopt
+    from kompyct.ref import ComponentRef
+    from kompyct.registry import TreeNode
+    from kompyct.restart import RestartLimit
+    from kompyct.supervisor import ComponentSupervisor
+    from kompyct.system import ComponentSystem
+
+_MODULES = {
+    "Benign": "errors",
+    "Component": "component",
+    "ComponentRef": "ref",
+    "ComponentSupervisor": "supervisor",
+    "ComponentSystem": "system",
+    "FaultClass": "faults",
+    "FaultContext": "faults",
+    "FaultKind": "faults",
+    "KompyctError": "errors",
+    "OnRestart": "messages",
+    "Phase": "lifecycle",
+    "Recoverable": "errors",
+    "RecoveryHandler": "faults",
+    "Request": "messages",
+    "RestartLimit": "restart",
+    "State": "lifecycle",
+    "TreeNode": "registry",
+    "Unrecoverable": "errors",
+    "adopt": "pykka_actors",
+}
+
+__all__ = [
+    "Benign",
+    "Component",
+    "ComponentRef",
+    "ComponentSupervisor",
+    "ComponentSystem",
+    "FaultClass",
+    "FaultContext",
+    "FaultKind",
+    "KompyctError",
+    "OnRestart",
+    "Phase",
+    "Recoverable",
+    "RecoveryHandler",
+    "Request",
+    "RestartLimit",
+    "State",
+    "TreeNode",
+    "Unrecoverable",
+    "adopt",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,78 @@
+"""Where do components run?
+
+A backend is told by `wake(item)` that something is ready: a cell, whose flag the caller holds, or
+anything else with `run() -> bool`. It sets `item.asleep = False` and has `item.run()` called until
+that returns False. `take_over(cell)` has it do the same for a cell whose turn was abandoned.
+`close(timeout)` ends its threads.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from kompyct.errors import UnknownBackendError
+
+
+class Runnable(Protocol):
+    """What a backend runs."""
+
+    asleep: bool
+
+    def run(self) -> bool:
+        """Do some of the work; True if there is more."""
+
+
+class Backend(Protocol):
+    """Where cells run."""
+
+    def wake(self, item: Any) -> None: ...
+
+    def take_over(self, cell: Any) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+
+class Graveyard:
+    """Where cells run that have ended: on the thread of whoever sends them something."""
+
+    kind = "none"
+
+    def wake(self, item: Runnable) -> None:
+        item.asleep = False
+        while item.run():
+            pass
+
+    def take_over(self, cell: Runnable) -> None:
+        self.wake(cell)
+
+    def close(self, timeout: float) -> None:
+        """Nothing to end."""
+
+
+_BACKENDS = {
+    "thread": ("kompyct.backends.thread", "ThreadBackend"),
+    "pool": ("kompyct.backends.pool", "PoolBackend"),
+    "manual": ("kompyct.backends.manual", "ManualBackend"),
+}
+
+
+def make_backend(kind: str, system_name: str, clock: Any) -> Any:
+    """A new backend of `kind`.
+
+    Raises:
+        UnknownBackendError: there is none of that kind.
+    """
+    check_kind(kind)
+    module, name = _BACKENDS[kind]
+    return getattr(import_module(module), name)(system_name, clock)
+
+
+def check_kind(kind: object) -> None:
+    """Refuse what is no kind of backend.
+
+    Raises:
+        UnknownBackendError: there is none of that kind.
+    """
+    if not isinstance(kind, str) or kind not in _BACKENDS:
+        raise UnknownBackendError(f"backend is {kind!r}; give one of {', '.join(_BACKENDS)}")

@@ -1,0 +1,148 @@
+"""How does a test run components itself, one turn at a time?"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from kompyct.clock import SECOND, Alarm, ManualClock
+from kompyct.deadline import AbandonedError, Deadline
+from kompyct.messages import Envelope
+from kompyct.waiting import enter_ask, here, leave_ask
+
+
+class ManualBackend:
+    """Runs ready items on the thread that made it, in the order they became ready.
+
+    Whatever waits there (an ask, a future's `result`) runs items, and moves the clock when there
+    are none, until what it waits for has come.
+    """
+
+    kind = "manual"
+
+    def __init__(self, system_name: str, clock: ManualClock) -> None:
+        self._clock = clock
+        self._ready: deque[Any] = deque()
+        self._alarms: dict[Deadline, Alarm] = {}
+        self.cell: Any = None
+        self.interrupt: BaseException | None = None  # Ctrl+C, to be raised again (S-35)
+        here.runner = self
+
+    def wake(self, item: Any) -> None:
+        item.asleep = False
+        self._ready.append(item)
+
+    def take_over(self, cell: Any) -> None:
+        self.wake(cell)
+
+    def close(self, timeout: float) -> None:
+        """Run what is left."""
+        self.run_until_idle()
+        if here.runner is self:
+            here.runner = None
+
+    def watch(self, deadline: Deadline) -> None:
+        """Call `deadline.expire()` when the clock gets there, unless it is claimed before."""
+
+        def ring() -> None:
+            self._alarms.pop(deadline, None)
+            if deadline.claim():
+                deadline.expire()
+
+        alarm = self._alarms[deadline] = Alarm(deadline.due, ring)
+        self._clock.set(alarm)
+
+    def unwatch(self, deadline: Deadline) -> None:
+        """Watch no more."""
+        alarm = self._alarms.pop(deadline, None)
+        if alarm is not None:
+            alarm.silence()
+
+    # -- driving ----------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Run one turn; False if nothing is ready."""
+        if not self._ready:
+            return False
+        item = self._ready.popleft()
+        outer, self.cell = self.cell, item
+        try:
+            if item.run():
+                self._ready.append(item)
+        except AbandonedError:
+            pass
+        finally:
+            self.cell = outer
+        if self.interrupt is not None:
+            interrupt, self.interrupt = self.interrupt, None
+            raise interrupt
+        return True
+
+    def run_until_idle(self) -> int:
+        """Run turns until nothing is ready; returns how many."""
+        turns = 0
+        while self.step():
+            turns += 1
+        return turns
+
+    def advance(self, seconds: float) -> None:
+        """Let that much virtual time pass, running everything in the order it falls due."""
+        until = self._clock.now() + round(seconds * SECOND)
+        self.run_until_idle()
+        while self._clock.ring_next(until):
+            self.run_until_idle()
+
+    def run_until(self, reached: Callable[[], bool], timeout: float) -> bool:
+        """Run, and let virtual time pass, until `reached()`; -1 for no limit of time.
+
+        Returns: whether it was reached; False as well if nothing is left that could happen.
+        """
+        until = None if timeout == -1 else self._clock.now() + round(timeout * SECOND)
+        while not reached():
+            if self.step():
+                continue
+            due = self._clock.next_due()
+            if due is None or (until is not None and due > until):
+                if until is not None:
+                    self._clock.ring_next(until)
+                return reached()
+            self._clock.ring_next(due)
+        return True
+
+    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+        """See `Runner.ask`."""
+        asker = self.cell
+        if asker is not None:
+            enter_ask(asker, target, envelope)
+        try:
+            target.send_ask(envelope)
+            if target.system.backend is not self:  # it runs elsewhere, on threads of its own
+                return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+            return self.run_until(envelope.settled, timeout)
+        finally:
+            if asker is not None:
+                leave_ask(asker)
+
+
+class ManualFuture(Future[Any]):
+    """A future whose `result` and `exception` run the components until it is done."""
+
+    def __init__(self, backend: ManualBackend) -> None:
+        super().__init__()
+        self._backend = backend
+        self._driver = threading.get_ident()
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._drive(timeout)
+        return super().result(0 if self._driver == threading.get_ident() else timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._drive(timeout)
+        return super().exception(0 if self._driver == threading.get_ident() else timeout)
+
+    def _drive(self, timeout: float | None) -> None:
+        if self._driver == threading.get_ident():
+            self._backend.run_until(self.done, -1 if timeout is None else timeout)

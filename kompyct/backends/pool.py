@@ -1,0 +1,316 @@
+"""How do a few threads run very many components, and go on when some of them block?
+
+Ready items wait in a queue; workers run one turn of each and put it back if it has more. Under
+the GIL a second worker makes nothing faster, so one is enough while it makes progress. More come
+when a blocking ask from inside a component announces itself, and when the watchdog, which looks
+every 10 ms while anything runs, finds items waiting and a worker still in the turn it was in
+before. Such a worker counts as blocked; when it returns and another one runs, it parks.
+
+`idle` says that no worker is running. As with a mailbox's `asleep`, who makes an item ready looks
+at it afterwards, and the last worker looks at the queue after setting it: no item is forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock
+from collections import deque
+from enum import Enum
+from typing import Any
+
+from kompyct.clock import Clock
+from kompyct.deadline import AbandonedError, Deadline
+from kompyct.messages import Envelope
+from kompyct.waiting import enter_ask, here, leave_ask
+
+TICK = 0.010
+"""Seconds between two looks of the watchdog."""
+
+QUIET_TICKS = 100
+"""Looks without anything to see after which the watchdog sleeps until there is work."""
+
+MAX_WORKERS = 512
+"""Threads of a pool at most: as many components may block at once before others must wait."""
+
+SPARE_WORKERS = 8
+"""Parked workers that stay; others end after a second without work."""
+
+
+class _Status(Enum):
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    PARKED = "parked"
+
+
+class PoolBackend:
+    """A queue of ready items, the workers that run them, and the watchdog over both."""
+
+    kind = "pool"
+
+    def __init__(self, system_name: str, clock: Clock) -> None:
+        self.name = system_name
+        self.ready: deque[Any] = deque()
+        self.idle = True
+        self._clock = clock
+        self._mutex = allocate_lock()  # protects everything below, and each worker's status
+        self._running = 0
+        self._workers: list[_Worker] = []
+        self._parked: list[_Worker] = []
+        self._closed = False
+        self._watchdog: threading.Thread | None = None
+        self._watchdog_bell = allocate_lock()
+        self._watchdog_bell.acquire()
+        self._resting = False
+        self._deadlines: set[Deadline] = set()
+
+    # -- from any thread --------------------------------------------------------------------
+
+    def wake(self, item: Any) -> None:
+        item.asleep = False
+        self.ready.append(item)
+        if self.idle:
+            self._rouse()
+
+    def take_over(self, cell: Any) -> None:
+        """Run `cell`, whose turn was abandoned: the worker that hangs in it runs it no more."""
+        self.wake(cell)
+
+    def watch(self, deadline: Deadline) -> None:
+        """Call `deadline.expire()` once it is due, unless it is claimed or unwatched before."""
+        self._deadlines.add(deadline)
+        with self._mutex:
+            self._ring_watchdog()
+
+    def unwatch(self, deadline: Deadline) -> None:
+        """Watch no more."""
+        self._deadlines.discard(deadline)
+
+    def close(self, timeout: float) -> None:
+        """End the threads, but those that hang; what is left ready is run by the caller.
+
+        Args:
+            timeout: seconds to wait for the threads, all together.
+        """
+        with self._mutex:
+            self._closed = True
+            parked, self._parked = self._parked, []
+            workers = tuple(self._workers)
+            self._ring_watchdog()
+        for worker in parked:
+            worker.bell.release()
+        until = self._clock.now() + round(timeout * 1e9)
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join(max((until - self._clock.now()) / 1e9, 0.0))
+        while self.ready:
+            item = self.ready.popleft()
+            while item.run():
+                pass
+
+    def _rouse(self) -> None:
+        with self._mutex:
+            worker = self._add_runner() if not self._running and self.ready else None
+        if worker is not None:
+            worker.start()
+
+    def _add_runner(self) -> _Worker | None:
+        """Have one more worker run; returns it if it is new and must be started."""
+        if self._closed:
+            return None
+        if self._resting or self._watchdog is None:
+            self._ring_watchdog()
+        if self._parked:
+            worker = self._parked.pop()
+            worker.status = _Status.RUNNING
+            self._running += 1
+            self.idle = False
+            worker.bell.release()
+            return None
+        if len(self._workers) >= MAX_WORKERS:
+            return None
+        worker = _Worker(self, f"{self.name}-pool-{len(self._workers)}")
+        self._workers.append(worker)
+        self._running += 1
+        self.idle = False
+        return worker
+
+    # -- from workers -----------------------------------------------------------------------
+
+    def park(self, worker: _Worker) -> bool:
+        """Wait for work; False if the worker is to end."""
+        with self._mutex:
+            if worker.status is _Status.RUNNING:
+                self._running -= 1
+            if not self._running:
+                self.idle = True
+                if self.ready:  # looked at after setting idle: nothing is forgotten
+                    self._running += 1
+                    self.idle = False
+                    worker.status = _Status.RUNNING
+                    return True
+            if self._closed:
+                self._workers.remove(worker)
+                return False
+            worker.status = _Status.PARKED
+            worker.item = None
+            self._parked.append(worker)
+            spare = len(self._parked) <= SPARE_WORKERS
+        if worker.bell.acquire(True, -1 if spare else 1.0):
+            return True
+        with self._mutex:
+            if worker in self._parked:
+                self._parked.remove(worker)
+                self._workers.remove(worker)
+                return False
+        worker.bell.acquire()  # it was roused just now
+        return True
+
+    def block(self, worker: _Worker) -> None:
+        """`worker` is about to wait within its turn."""
+        starting = None
+        with self._mutex:
+            if worker.status is _Status.RUNNING:
+                worker.status = _Status.BLOCKED
+                self._running -= 1
+            if not self._running:
+                self.idle = True
+                if self.ready:
+                    starting = self._add_runner()
+        if starting is not None:
+            starting.start()
+
+    def unblock(self, worker: _Worker) -> None:
+        """`worker` waits no more; if others run as well, it parks at the end of its turn."""
+        with self._mutex:
+            if worker.status is _Status.BLOCKED:
+                worker.status = _Status.RUNNING
+                self._running += 1
+                self.idle = False
+            worker.surplus = self._running > 1
+
+    def step_aside(self, worker: _Worker) -> bool:
+        """Whether `worker`, whose turn took long, is one too many and should park."""
+        self.unblock(worker)
+        surplus = worker.surplus
+        worker.surplus = False
+        return surplus
+
+    # -- the watchdog -----------------------------------------------------------------------
+
+    def _ring_watchdog(self) -> None:
+        if self._watchdog is None:
+            if not self._closed:
+                self._watchdog = threading.Thread(
+                    target=self._watch, name=f"{self.name}-watchdog", daemon=True
+                )
+                self._watchdog.start()
+        elif self._resting:
+            self._resting = False
+            self._watchdog_bell.release()
+
+    def _watch(self) -> None:
+        bell = self._watchdog_bell
+        boost = 1
+        quiet = 0
+        while True:
+            bell.acquire(True, TICK)
+            now = self._clock.now()
+            for deadline in tuple(self._deadlines):
+                if deadline.due <= now:
+                    self._deadlines.discard(deadline)
+                    if deadline.claim():
+                        deadline.expire()
+            starting: list[_Worker] = []
+            with self._mutex:
+                if self._closed:
+                    return
+                stuck = self._find_stuck()
+                if self.ready and not self._running:
+                    for _ in range(min(boost, len(self.ready))):
+                        worker = self._add_runner()
+                        if worker is not None:
+                            starting.append(worker)
+                    boost = min(2 * boost, MAX_WORKERS)
+                elif not stuck:
+                    boost = 1
+                quiet = 0 if self._running or self.ready or self._deadlines else quiet + 1
+                if quiet > QUIET_TICKS:
+                    self._resting = True
+                    if self._deadlines:  # looked at after setting it, as `watch` does
+                        self._resting = False
+                rest = self._resting
+            for worker in starting:
+                worker.start()
+            if rest:
+                bell.acquire()
+                quiet = 0
+
+    def _find_stuck(self) -> bool:
+        """Count workers as blocked that are still in the turn of the last look, if items wait."""
+        found = False
+        for worker in self._workers:
+            if worker.status is _Status.RUNNING:
+                if worker.turns == worker.turns_seen and worker.item is not None and self.ready:
+                    worker.status = _Status.BLOCKED
+                    worker.surplus = True
+                    self._running -= 1
+                    found = True
+                worker.turns_seen = worker.turns
+        if not self._running:
+            self.idle = True
+        return found
+
+
+class _Worker(threading.Thread):
+    """A thread that runs turns."""
+
+    def __init__(self, pool: PoolBackend, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.pool = pool
+        self.item: Any = None  # what it runs
+        self.turns = 0
+        self.turns_seen = -1  # by the watchdog, at its last look
+        self.status = _Status.RUNNING
+        self.surplus = False  # whether to ask, after this turn, if it is one too many
+        self.bell = allocate_lock()
+        self.bell.acquire()
+
+    @property
+    def cell(self) -> Any:
+        """See `Runner.cell`."""
+        return self.item
+
+    def run(self) -> None:
+        here.runner = self
+        pool = self.pool
+        ready = pool.ready
+        while True:
+            try:
+                self.item = item = ready.popleft()
+            except IndexError:
+                item = None
+                if pool.park(self):
+                    continue
+                return
+            try:
+                if item.run():
+                    ready.append(item)
+            except AbandonedError:
+                pass
+            self.turns += 1
+            if self.surplus and pool.step_aside(self) and not pool.park(self):
+                return
+
+    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+        """See `Runner.ask`."""
+        item = self.item
+        enter_ask(item, target, envelope)
+        try:
+            target.send_ask(envelope)
+            self.pool.block(self)
+            try:
+                return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+            finally:
+                self.pool.unblock(self)
+        finally:
+            leave_ask(item)

@@ -1,0 +1,97 @@
+"""How does each component get a thread of its own? As a pykka actor.
+
+Two private names of pykka are used, which `tests/test_backends.py` checks against the installed
+version: `_start_actor_loop`, since the public `start` would enter the actor into pykka's global
+registry, a list whose removal is O(n), and `_create_actor_inbox`.
+"""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from typing import Any
+
+from pykka import ThreadingActor
+from pykka._envelope import Envelope as PykkaEnvelope
+
+from kompyct.deadline import AbandonedError
+from kompyct.lifecycle import State
+from kompyct.messages import Envelope
+from kompyct.waiting import enter_ask, here, leave_ask
+
+_WAKE: PykkaEnvelope[None] = PykkaEnvelope(None)
+
+
+class ThreadBackend:
+    """Gives each cell an actor, and so a thread, when it is first woken."""
+
+    kind = "thread"
+
+    def __init__(self, system_name: str, clock: Any) -> None:
+        self._name = system_name
+
+    def wake(self, item: Any) -> None:
+        """Start an actor for the cell `item`, which it keeps from then on.
+
+        Raises:
+            RuntimeError: the operating system gives no more threads; the cell stays as it was.
+        """
+        host = _Host(item, self)
+        try:
+            host._start_actor_loop()
+        except RuntimeError:
+            item.flag.release()
+            raise
+        item.backend = host
+        host.wake(item)
+
+    def take_over(self, cell: Any) -> None:
+        self.wake(cell)
+
+    def close(self, timeout: float) -> None:
+        """Nothing to end: an actor ends with its component."""
+
+
+class _Host(ThreadingActor):
+    """The actor that runs one cell; each message it gets is the request to run its turns."""
+
+    kind = "thread"
+    use_daemon_thread = True
+    _create_actor_inbox = staticmethod(SimpleQueue)  # type: ignore[assignment]
+
+    def __init__(self, cell: Any, backend: ThreadBackend) -> None:
+        super().__init__()
+        self.cell = cell
+        self._backend = backend
+
+    def wake(self, item: Any) -> None:
+        item.asleep = False
+        self.actor_inbox.put(_WAKE)
+
+    def take_over(self, cell: Any) -> None:
+        self._backend.wake(cell)
+
+    def close(self, timeout: float) -> None:
+        """Nothing to end."""
+
+    def on_start(self) -> None:
+        here.runner = self
+
+    def on_receive(self, message: None) -> None:
+        cell = self.cell
+        try:
+            while cell.run():
+                pass
+        except AbandonedError:
+            self.actor_stopped.set()
+        if cell.state is State.DESTROYED:
+            self.actor_stopped.set()
+
+    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+        """See `Runner.ask`."""
+        cell = self.cell
+        enter_ask(cell, target, envelope)
+        try:
+            target.send_ask(envelope)
+            return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+        finally:
+            leave_ask(cell)

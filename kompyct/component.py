@@ -1,0 +1,325 @@
+"""What does the author of a component write, and what may they call?"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
+
+from kompyct.clock import nanoseconds
+from kompyct.codecs import encode
+from kompyct.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    IncarnationEndedError,
+    NotStartedError,
+    ReservedNameError,
+    UnboundComponentError,
+    UnhandledMessageError,
+)
+from kompyct.faults import FaultClass, RecoveryFunction, Registration
+from kompyct.lifecycle import State
+from kompyct.ref import ComponentRef, EarlyRef
+from kompyct.timers import Timer
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+    from kompyct.system import ComponentSystem
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+NO_SNAPSHOT: Any = object()
+"""The default of `snapshot=`: None is a value like any other (S-09)."""
+
+RESERVED = ("ref", "log", "system")
+
+
+class Component(Generic[M]):
+    """The base of components; `M` is the type of the messages it takes.
+
+    A subclass needs no `super().__init__()`. Its hooks, and the actions of its timers, are called
+    one at a time, on a thread that the backend chooses. It is made by `ComponentSystem.create`;
+    one object is one incarnation.
+
+    It has no `__slots__`: a slot in the base class would switch off CPython's inline attribute
+    values in every subclass, which costs each `self.count += 1` 65 ns on 3.13.
+    """
+
+    fault_classes: ClassVar[Mapping[type[BaseException], FaultClass]] = {}
+    """How exceptions of foreign types are treated; the most specific declared class decides."""
+
+    _cell: Cell | None = None
+    _registration: Registration | None = None
+    _kept: list[AbstractContextManager[Any]] | None = None
+
+    # -- hooks ------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Called when the component becomes active, before its first message."""
+
+    def on_stop(self) -> None:
+        """Called when the component is paused; state and messages are kept."""
+
+    def on_kill(self) -> None:
+        """Called when the component ends in order. By default `on_stop`, unless it is paused."""
+        cell = self._cell
+        if cell is not None and cell.state is State.ACTIVE:
+            self.on_stop()
+
+    def on_receive(self, message: M) -> object:
+        """Handle `message`; what it returns is the reply if it was asked.
+
+        Raises:
+            UnhandledMessageError: always, unless a subclass takes the message.
+        """
+        self.unhandled(message)
+
+    # -- for use inside ---------------------------------------------------------------------
+
+    @property
+    def ref(self) -> ComponentRef[M]:
+        """The ref of this component, to give to others."""
+        cell = self._living_cell()
+        return ComponentRef(cell) if self._cell is not None else EarlyRef(cell)
+
+    @ref.setter
+    def ref(self, value: object) -> NoReturn:
+        self._refuse("ref")
+
+    @property
+    def system(self) -> ComponentSystem:
+        """The system this component runs in."""
+        return self._living_cell().system
+
+    @system.setter
+    def system(self, value: object) -> NoReturn:
+        self._refuse("system")
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger `kompyct.component`, followed by the component's path."""
+        cell = self._cell or here.creating
+        path = "unbound" if cell is None else cell.path
+        return logging.getLogger(f"kompyct.component.{path}")
+
+    @log.setter
+    def log(self, value: object) -> NoReturn:
+        self._refuse("log")
+
+    def schedule_once(self, delay: float, action: Callable[[], object]) -> Timer:
+        """Call `action()` once, as a message of its own.
+
+        Args:
+            delay: seconds, >= 0; never earlier than that.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: for another delay, or an action not callable.
+            NotStartedError: the component is not active; schedule from `on_start`.
+        """
+        return self._schedule(nanoseconds(delay, "delay"), 0, action, "skip")
+
+    def schedule_periodic(
+        self,
+        delay: float,
+        period: float,
+        action: Callable[[], object],
+        *,
+        missed: Literal["skip", "burst"] = "skip",
+    ) -> Timer:
+        """Call `action()` after `delay`, then each `period`, until the component stops.
+
+        Due times are multiples of the period, so that a late tick delays none after it.
+
+        Args:
+            delay: seconds, >= 0.
+            period: seconds, > 0.
+            missed: what becomes of ticks that fall due while one is waiting: left out, or made
+                up for one after the other.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: for other values.
+            NotStartedError: the component is not active; schedule from `on_start`.
+        """
+        first = nanoseconds(delay, "delay")
+        every = nanoseconds(period, "period")
+        if not every:
+            raise ArgumentError(f"period is {period!r}; give a number of seconds > 0")
+        return self._schedule(first, every, action, missed)
+
+    def set_recovery_function(
+        self, function: RecoveryFunction, *, snapshot: Any = NO_SNAPSHOT
+    ) -> None:
+        """Have `function` called at a fault, with `snapshot` as it is now.
+
+        The snapshot is encoded at the call, so later changes of the object do not show. Both
+        belong to the component and stay until they are replaced (S-09); the save takes effect at
+        once and is kept even if the same handler then faults (S-10).
+
+        Args:
+            function: takes a `FaultContext`, returns a `RecoveryHandler` made by it.
+            snapshot: any value that can be pickled; left out, there is no snapshot.
+
+        Raises:
+            ArgumentTypeError: `function` is not callable.
+            SnapshotError: the snapshot cannot be encoded; the one before stays.
+        """
+        cell = self._living_cell()
+        if not callable(function):
+            raise ArgumentTypeError(
+                f"the recovery function is {function!r}; give a function of the fault context"
+            )
+        if _closes_over(function, self):
+            warnings.warn(
+                f"the recovery function {function!r} refers to the component itself, which by "
+                "then has faulted and may be half changed; close over plain values, or use "
+                "snapshot=",
+                stacklevel=2,
+            )
+        data = None if snapshot is NO_SNAPSHOT else encode(snapshot)
+        now = cell.system.clock.now()
+        registration = Registration(
+            function, data, now, cell.position(), cell.active_period, cell.hook
+        )
+        self._registration = registration.following(self._registration or cell.recovery)
+
+    def keep(self, resource: AbstractContextManager[T]) -> T:
+        """Enter `resource` and tie it to this active period.
+
+        It is left, last one first, on stop, kill or fault, before the next `on_start`, within
+        5 s: so a socket or a file lock is free again for the replacement (S-05).
+
+        Returns: what entering it returned.
+
+        Raises:
+            NotStartedError: the component is not active; keep from `on_start`.
+        """
+        cell = self._active_cell("resources are kept")
+        value = resource.__enter__()
+        kept = self._kept
+        if kept is None:
+            kept = self._kept = []
+        number = cell.active_period
+        kept.append(resource)
+        if cell.component is not self or cell.active_period != number:
+            # A thread of an incarnation that has just ended: who removes it leaves it.
+            try:
+                kept.remove(resource)
+            except ValueError:
+                pass
+            else:
+                resource.__exit__(None, None, None)
+            self._living_cell()
+        return value
+
+    def unhandled(self, message: object) -> NoReturn:
+        """Refuse `message`: `case _: self.unhandled(message)`.
+
+        Raises:
+            UnhandledMessageError: always; it is benign and goes to the asker.
+        """
+        path = "unbound" if self._cell is None else self._cell.path
+        raise UnhandledMessageError(
+            f"component {path!r} ({type(self).__qualname__}) does not take a "
+            f"{type(message).__qualname__}; handle it in on_receive"
+        )
+
+    def stop_self(self) -> None:
+        """Pause once the message in hand is handled; messages wait for the next start."""
+        cell = self._living_cell()
+        cell.signal(type(cell).obey_stop, None)
+
+    def kill_self(self, *, after_messages: bool = False) -> None:
+        """End once the message in hand is handled, or all that are waiting now."""
+        cell = self._living_cell()
+        cell.signal(type(cell).obey_kill, None, False, after_messages)
+
+    # -- private ----------------------------------------------------------------------------
+
+    def _living_cell(self) -> Cell:
+        cell = self._cell
+        if cell is None:
+            cell = here.creating
+            if cell is None:
+                raise UnboundComponentError(
+                    f"this {type(self).__qualname__} belongs to no system; "
+                    "make components with ComponentSystem.create"
+                )
+        elif cell.component is not self:
+            raise IncarnationEndedError(
+                f"this incarnation of component {cell.path!r} has ended; nothing was changed"
+            )
+        return cell
+
+    def _active_cell(self, what: str) -> Cell:
+        cell = self._living_cell()
+        if cell.state is not State.ACTIVE or self._cell is None:
+            raise NotStartedError(
+                f"component {cell.path!r} is not active; {what} from on_start on"
+            )
+        return cell
+
+    def _schedule(
+        self, delay: int, period: int, action: Callable[[], object], missed: str
+    ) -> Timer:
+        if not callable(action):
+            raise ArgumentTypeError(f"the action is {action!r}; give a callable of no arguments")
+        if missed not in ("skip", "burst"):
+            raise ArgumentError(f"missed is {missed!r}; give 'skip' or 'burst'")
+        cell = self._active_cell("timers are set")
+        clock = cell.system.clock
+        timer = Timer(cell, clock.now() + delay, period, action, burst=missed == "burst")
+        if cell.timers is None:
+            cell.timers = set()
+        cell.timers.add(timer)
+        clock.set(timer)
+        return timer
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise ReservedNameError(
+            f"{type(self).__qualname__} assigns self.{name}, which kompyct provides; "
+            "choose another name"
+        )
+
+
+def check_class(cls: type[Component[Any]]) -> None:
+    """Refuse a component class that kompyct could not work with.
+
+    Raises:
+        ReservedNameError: it defines `ref`, `log` or `system`.
+        ArgumentTypeError: its `fault_classes` is no mapping from exception types.
+    """
+    for name in RESERVED:
+        if getattr(cls, name) is not Component.__dict__[name]:
+            raise ReservedNameError(
+                f"{cls.__qualname__} defines {name!r}, which kompyct provides; "
+                "choose another name"
+            )
+    declared = cls.fault_classes
+    if not isinstance(declared, Mapping) or not all(
+        isinstance(key, type)
+        and issubclass(key, BaseException)
+        and isinstance(value, FaultClass)
+        for key, value in declared.items()
+    ):
+        raise ArgumentTypeError(
+            f"{cls.__qualname__}.fault_classes is {declared!r}; "
+            "give a mapping from exception types to FaultClass"
+        )
+
+
+def _closes_over(function: Callable[..., Any], component: Component[Any]) -> bool:
+    if getattr(function, "__self__", None) is component:
+        return True
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            if cell.cell_contents is component:
+                return True
+        except ValueError:  # a variable not assigned yet
+            continue
+    return False
+
+

@@ -1,0 +1,171 @@
+"""Every error that kompyct raises, in one tree.
+
+::
+
+    KompyctError
+    ├── Benign                        raised by users: not a fault
+    │   └── UnhandledMessageError     the component does not take this message
+    ├── Recoverable                   raised by users: a fault, recovery function called
+    ├── Unrecoverable                 raised by users: a fault that ends the component
+    ├── ArgumentError                 (ValueError) a value out of range
+    │   └── UnknownBackendError
+    ├── ArgumentTypeError             (TypeError) a value of the wrong type
+    │   └── InvalidComponentError     a factory made no component, or one in use
+    ├── BackendMissingError           (ImportError) an extra is not installed
+    ├── DuplicateNameError            the name is taken by a living sibling
+    ├── ReservedNameError             (AttributeError) `ref`, `log` or `system` assigned
+    ├── UnboundComponentError         a component made outside `create`
+    ├── NotStartedError               timers and tells to oneself before the start
+    ├── ComponentCreateError          a first creation raised
+    ├── ComponentFaultError           what somebody waited for faulted
+    ├── ComponentDestroyedError       the component has ended for good
+    ├── RestartingError               the ask was queued when the component faulted
+    ├── RestartLimitError             the restart limit was reached
+    ├── AskTimeoutError               (TimeoutError) no reply in time
+    ├── AskCircleError                asks that wait for each other
+    ├── MailboxFullError              a bounded mailbox is full
+    ├── RecoveryFunctionError         a recovery function answered with something else
+    ├── RecoveryTimeoutError          (TimeoutError) it did not answer in time
+    ├── SnapshotError                 a snapshot cannot be encoded or decoded
+    ├── SystemShutdownError           the system is shutting down or has ended
+    └── ShutdownTimeoutError          (TimeoutError) a shutdown took too long
+
+    IncarnationEndedError             (BaseException) a late call by an ended incarnation
+"""
+
+
+class KompyctError(Exception):
+    """The base of every error of kompyct."""
+
+
+class Benign(KompyctError):
+    """Raise it, or a subclass, for an error that is no fault: it is logged, and life goes on.
+
+    In an ask it goes to the asker only. Source: Kompact's `HandlerError::Benign`.
+    """
+
+
+class Recoverable(KompyctError):
+    """Raise it, or a subclass, for a fault that the recovery function is to handle.
+
+    Every exception that is not declared otherwise is treated so.
+    """
+
+
+class Unrecoverable(KompyctError):
+    """Raise it, or a subclass, for a fault that ends the component without recovery."""
+
+
+class UnhandledMessageError(Benign):
+    """The component does not take this message; the asker gets this error, nobody faults."""
+
+
+class ArgumentError(KompyctError, ValueError):
+    """An argument is out of range; nothing has been changed."""
+
+
+class UnknownBackendError(ArgumentError):
+    """There is no backend of that name."""
+
+
+class ArgumentTypeError(KompyctError, TypeError):
+    """An argument has the wrong type; nothing has been changed."""
+
+
+class InvalidComponentError(ArgumentTypeError):
+    """A factory made something that is no component, or an object that already is one."""
+
+
+class BackendMissingError(KompyctError, ImportError):
+    """A backend needs an optional package that is not installed."""
+
+
+class DuplicateNameError(KompyctError):
+    """The name belongs to a living component of the same parent."""
+
+
+class ReservedNameError(KompyctError, AttributeError):
+    """A component class defines or assigns a name that kompyct provides."""
+
+
+class UnboundComponentError(KompyctError):
+    """A component was used that no system created."""
+
+
+class NotStartedError(KompyctError):
+    """Timers and kept resources belong to an active period, and the component is not active."""
+
+
+class ComponentCreateError(KompyctError):
+    """A component's first creation raised; the cause is chained and nothing is left behind."""
+
+
+class ComponentFaultError(KompyctError):
+    """What the caller waited for ended in a fault; the cause is chained."""
+
+
+class ComponentDestroyedError(KompyctError):
+    """The component has ended for good."""
+
+
+class RestartingError(KompyctError):
+    """The ask was queued when the component faulted; it was not handled and may be sent again."""
+
+
+class RestartLimitError(KompyctError):
+    """A component was to be restarted more often than its budget allows."""
+
+
+class AskTimeoutError(KompyctError, TimeoutError):
+    """No reply came in time; the request may still be handled."""
+
+
+class AskCircleError(KompyctError):
+    """The ask would wait for ever, since its target waits for the asker."""
+
+
+class MailboxFullError(KompyctError):
+    """A bounded mailbox is full; the message was not taken."""
+
+
+class RecoveryFunctionError(KompyctError):
+    """A recovery function or an action answered with something that is no recovery handler."""
+
+
+class RecoveryTimeoutError(KompyctError, TimeoutError):
+    """A recovery function or its handler did not end before its deadline and was abandoned."""
+
+
+class SnapshotError(KompyctError):
+    """A snapshot cannot be encoded, or not be decoded."""
+
+
+class SystemShutdownError(KompyctError):
+    """The system is shutting down or has ended; it takes no new work."""
+
+
+class ShutdownTimeoutError(KompyctError, TimeoutError):
+    """The components did not end in time; those left were abandoned."""
+
+
+class IncarnationEndedError(BaseException):
+    """A thread called a component whose incarnation has ended; nothing was changed (S-06).
+
+    It derives from `BaseException` so that a broad `except Exception` in the late thread does
+    not swallow it and carry on.
+    """
+
+
+def as_raised(error: BaseException, path: str) -> BaseException:
+    """What somebody who waited for the component at `path` gets for its `error` (S-16).
+
+    An `Exception` is raised again as itself; anything else is wrapped, so that another
+    component's `SystemExit` does not end this thread.
+    """
+    if isinstance(error, Exception):
+        return error
+    wrapped = ComponentFaultError(
+        f"component {path!r} faulted with {type(error).__qualname__}; see the cause"
+    )
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,291 @@
+"""What happened that somebody watching a system should know?
+
+Events are facts: frozen, with types, names, counts and times, never with the values of messages
+or of state. Each goes to `on_event` once and to logging as one line.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The base of all events.
+
+    Attributes:
+        component_id: the component's number, unique in its system.
+        path: where it stands in the system.
+        incarnation: which of its incarnations this is about; 0 where there was none.
+        time: seconds on the system's clock.
+    """
+
+    level: ClassVar[int] = logging.INFO
+
+    component_id: int
+    path: str
+    incarnation: int
+    time: float
+
+    def __str__(self) -> str:
+        return f"component {self.path!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFaulted(Event):
+    """A component faulted. `restarts` counts those within its budget's window."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    kind: str
+    phase: str
+    error: str
+    location: str
+    attempt: int
+    suspect: int
+    pending: int
+    restarts: int
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} (incarnation {self.incarnation}) faulted in {self.phase}: "
+            f"{self.error} at {self.location}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BenignError(Event):
+    """A component raised a benign exception; it carries on."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    phase: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} raised benign {self.error} in {self.phase}; it carries on"
+
+
+@dataclass(frozen=True, slots=True)
+class NoRecoveryFunction(Event):
+    """A component faulted that has no recovery function; nothing is recreated."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    error: str
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} has no recovery function and ends on {self.error}; "
+            "call set_recovery_function to have it restarted"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRecovered(Event):
+    """The recovery report: a new incarnation has started.
+
+    Attributes:
+        error: the type of what was raised.
+        kind: of the fault.
+        phase: in which it happened.
+        snapshot_age: seconds from the save to the fault; None if there was no snapshot.
+        handled_since_snapshot: messages and ticks handled since the save, the one in hand
+            included; None if there was no snapshot.
+        redelivered: messages that waited for the new incarnation.
+        failed: asks that failed at the fault.
+        dropped: messages in hand that are gone; 0 or 1.
+        downtime: seconds from the fault until the new incarnation had started.
+        attempt: which attempt with this registration it was.
+        suspect: as in `FaultContext`.
+        restarts: restarts within the window of the budget, this one included.
+        restarts_left: how many more the budget allows at once.
+    """
+
+    error: str
+    kind: str
+    phase: str
+    snapshot_age: float | None
+    handled_since_snapshot: int | None
+    redelivered: int
+    failed: int
+    dropped: int
+    downtime: float
+    attempt: int
+    suspect: int
+    restarts: int
+    restarts_left: int
+
+    def __str__(self) -> str:
+        snapshot = (
+            "without a snapshot"
+            if self.snapshot_age is None
+            else f"with a snapshot {self.snapshot_age:.3f} s old"
+        )
+        return (
+            f"component {self.path!r} recovered from {self.error} {snapshot} "
+            f"after {self.downtime * 1000:.3f} ms as incarnation {self.incarnation}; "
+            f"{self.redelivered} messages waited, {self.restarts_left} restarts left"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestartFailed(Event):
+    """A replacement faulted before it had started; this is a fault of its own as well."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    error: str
+    phase: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} failed to restart: {self.error} in {self.phase} "
+            f"(attempt {self.attempt})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRefused(Event):
+    """A recovery function answered with a restart where there is nothing to restart."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} is not restarted: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartLimitReached(Event):
+    """A restart more than the budget allows was due; the component ends instead."""
+
+    level: ClassVar[int] = logging.ERROR
+
+    error: str
+    max_restarts: int
+    within: float
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} ends: {self.max_restarts} restarts in {self.within:g} s "
+            f"is its limit, and it faulted again with {self.error}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackApplied(Event):
+    """A recovery function or handler raised, hung or answered wrongly; `fallback` was done."""
+
+    level: ClassVar[int] = logging.ERROR
+
+    error: str
+    recovery_error: str
+    fallback: str
+
+    def __str__(self) -> str:
+        return (
+            f"recovery of component {self.path!r} from {self.error} did not work: "
+            f"{self.recovery_error}; fallback: {self.fallback}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentEnded(Event):
+    """A component has ended for good. `error` names the fault that led to it, if one did."""
+
+    reason: str
+    error: str | None
+    restarts: int
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} ended: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultIgnored(Event):
+    """A recovery function answered with `ignore()`; the component ends."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.error} of component {self.path!r} is ignored, and the component ends"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateFailed(Event):
+    """A first creation raised; the caller of `create` got the error."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} could not be created: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters(Event):
+    """Messages that nobody will handle; `types` names the first few of their types."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    count: int
+    types: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} dead letters for component {self.path!r} "
+            f"({', '.join(self.types)}): {self.reason}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceNotClosed(Event):
+    """A kept resource raised when it was closed, or did not close in time."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"a kept resource of component {self.path!r} did not close: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated(Event):
+    """A fault was escalated to the system, which stops."""
+
+    level: ClassVar[int] = logging.ERROR
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} escalated {self.error}; the system stops"
+
+
+@dataclass(frozen=True, slots=True)
+class LateAnswer(Event):
+    """An abandoned recovery ended after all; its answer was not used."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    def __str__(self) -> str:
+        return f"the abandoned recovery of component {self.path!r} has ended; it changed nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned(Event):
+    """A component did not end before its deadline in a shutdown; it is left behind."""
+
+    level: ClassVar[int] = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} did not end in time and is left behind"

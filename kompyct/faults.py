@@ -1,0 +1,392 @@
+"""What is known of a fault, and what may be answered to it?"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kompyct.clock import SECOND
+from kompyct.codecs import decode
+from kompyct.errors import Benign, Recoverable, Unrecoverable
+from kompyct.lifecycle import Phase
+
+if TYPE_CHECKING:
+    from kompyct.component import Component
+
+S = TypeVar("S")
+
+GENERATIONS = 3
+"""Snapshots kept of a component, the newest included."""
+
+PROBATION = 30 * SECOND
+"""A restored snapshot under which a component has run this long is no longer suspect."""
+
+
+class FaultKind(Enum):
+    """What kind of thing went wrong."""
+
+    EXCEPTION = "exception"
+    HANG = "hang"
+    MEMORY = "memory"
+    PROCESS_EXIT = "process_exit"
+    PROCESS_LOST = "process_lost"
+    SHUTDOWN = "shutdown"
+    SIBLING = "sibling"
+
+
+class FaultClass(Enum):
+    """How an exception is treated. Source: Kompact's `HandlerError`."""
+
+    BENIGN = "benign"
+    RECOVERABLE = "recoverable"
+    UNRECOVERABLE = "unrecoverable"
+
+
+def classify(
+    exception: BaseException, declared: Mapping[type[BaseException], FaultClass]
+) -> FaultClass:
+    """How `exception` is treated, given what its component's class declares.
+
+    The most specific class that is declared, or is one of the three of `kompyct.errors`, decides.
+    """
+    for cls in type(exception).__mro__:
+        if cls in declared:
+            return declared[cls]
+        if cls in _OWN_CLASSES:
+            return _OWN_CLASSES[cls]
+    return FaultClass.RECOVERABLE
+
+
+_OWN_CLASSES: Mapping[type, FaultClass] = {
+    Benign: FaultClass.BENIGN,
+    Recoverable: FaultClass.RECOVERABLE,
+    Unrecoverable: FaultClass.UNRECOVERABLE,
+}
+
+
+class Answer(Enum):
+    """What a recovery handler does."""
+
+    RESTART = "restart"
+    RECOVER_WITH = "recover_with"
+    IGNORE = "ignore"
+    END = "end"
+    ESCALATE = "escalate"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryHandler:
+    """What is to be done about a fault; made by the methods of `FaultContext`.
+
+    `call` is the factory of a restart (None: the one given to `create`), or the action of
+    `recover_with`.
+    """
+
+    answer: Answer
+    call: Callable[..., Any] | None = None
+
+
+RecoveryFunction = Callable[["FaultContext[Any]"], RecoveryHandler]
+"""Called at a fault, in the system's process, off the supervisor's thread, with a deadline."""
+
+
+class Registration:
+    """One call of `set_recovery_function`: the function, the snapshot, and their history.
+
+    It belongs to the component and outlives its incarnations (S-09). Written by the component's
+    turn only, once it is in use.
+    """
+
+    __slots__ = (
+        "attempts", "data", "function", "hook", "older", "period", "position", "restored",
+        "saved_at", "suspect",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        function: RecoveryFunction,
+        data: bytes | None,
+        saved_at: int,
+        position: int,
+        period: int,
+        hook: Phase | None = None,
+    ) -> None:
+        self.function = function
+        self.data = data  # the encoded snapshot; None: registered without one
+        self.saved_at = saved_at  # nanoseconds
+        self.position = position  # messages handled up to and including the one in hand
+        self.period = period  # the active period in which it was made
+        self.hook = hook  # the hook in which it was made, if in one
+        self.older: tuple[tuple[bytes, int], ...] = ()  # earlier snapshots, newest first
+        self.attempts = 0  # faults that met this very registration
+        self.suspect = 0  # faults since the snapshot was restored, with no newer one saved
+        self.restored: bytes | None = None  # the snapshot that was restored, while suspect > 0
+
+    def following(self, previous: Registration | None) -> Registration:
+        """This registration, with what stays true of the history of `previous`.
+
+        A snapshot saved during `on_start`, or equal to the restored one, is not newer than that
+        (S-27): it stays suspect. Saved during the `on_start` of a replacement it does not add a
+        generation either, but takes the place of the one it was restored from, or of the newest.
+        """
+        data = self.data
+        if previous is None or data is None or previous.data is None:
+            return self
+        if data == previous.data:
+            self.older = previous.older
+        elif previous.suspect and self.hook is Phase.START:
+            self.older = previous.older
+            for index, (older, _) in enumerate(previous.older):
+                if older == data:
+                    self.older = previous.older[index + 1 :]
+                    break
+        else:
+            newest = (previous.data, previous.saved_at)
+            self.older = (newest, *previous.older[: GENERATIONS - 2])
+        if previous.suspect and (self.hook is Phase.START or data == previous.restored):
+            self.suspect = previous.suspect
+            self.restored = previous.restored
+        return self
+
+
+class Facts:
+    """The fields behind a `FaultContext`. Made in one go, on the way from fault to replacement."""
+
+    __slots__ = (
+        "attempt", "cell", "decoded", "dropped", "exception", "failed", "fault_class", "in_hand",
+        "incarnation", "kind", "message", "older_decoded", "pending", "phase", "registration",
+        "restarts", "since_snapshot", "suspect", "time", "traceback",
+    )  # fmt: skip
+
+    cell: Any
+    incarnation: int
+    kind: FaultKind
+    phase: Phase
+    exception: BaseException
+    traceback: TracebackType | None
+    fault_class: FaultClass
+    registration: Registration | None
+    message: Any
+    restarts: int  # within the budget's window, before this one
+    time: int  # nanoseconds
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.suspect = 0
+        self.in_hand = False
+        self.since_snapshot = 0  # messages handled since the save, the one in hand included
+        self.pending = 0
+        self.failed = 0  # queued asks that failed
+        self.dropped = False  # whether the message in hand is gone
+        self.decoded: Any = _UNREAD
+        self.older_decoded: Any = _UNREAD
+
+
+_UNREAD = object()
+
+
+class FaultContext(Generic[S]):
+    """What is known of a fault; `S` is the type of the snapshot. Immutable, for any thread.
+
+    It keeps the exception, and so the frames of its traceback, alive as long as it lives.
+    Source: Kompact's `FaultContext`, with everything from `phase` on added.
+    """
+
+    __slots__ = ("_facts",)
+    _facts: Facts
+
+    def __init__(self, facts: Facts) -> None:
+        object.__setattr__(self, "_facts", facts)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a fault context is immutable; {name!r} cannot be set")
+
+    def __repr__(self) -> str:
+        return (
+            f"<FaultContext of {self.path!r}: {type(self.exception).__qualname__} "
+            f"in {self.phase.value}, incarnation {self.incarnation}>"
+        )
+
+    @property
+    def component_id(self) -> int:
+        """The component's number, unique in its system."""
+        return self._facts.cell.id
+
+    @property
+    def name(self) -> str | None:
+        """The component's name; None if it was given none."""
+        return self._facts.cell.name
+
+    @property
+    def path(self) -> str:
+        """Where the component stands in the system, as in `find`."""
+        return self._facts.cell.path
+
+    @property
+    def incarnation(self) -> int:
+        """Which incarnation faulted; the first is 1."""
+        return self._facts.incarnation
+
+    @property
+    def kind(self) -> FaultKind:
+        """What kind of fault it is."""
+        return self._facts.kind
+
+    @property
+    def phase(self) -> Phase:
+        """Which of the component's own code was running."""
+        return self._facts.phase
+
+    @property
+    def exception(self) -> BaseException:
+        """What was raised."""
+        return self._facts.exception
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as text, with the chain of causes; made when read."""
+        facts = self._facts
+        try:
+            lines = traceback.format_exception(
+                type(facts.exception), facts.exception, facts.traceback
+            )
+        except Exception as error:  # the exception's own __str__ or __cause__ misbehaves
+            lines = traceback.format_tb(facts.traceback)
+            lines.append(f"{type(facts.exception).__qualname__}: <{type(error).__name__} in str>")
+        return "".join(lines)
+
+    @property
+    def location(self) -> str:
+        """Where it was raised, as `file:line in function`; without values."""
+        frames = traceback.extract_tb(self._facts.traceback, limit=-1)
+        if not frames:
+            return "unknown place"
+        return f"{frames[0].filename}:{frames[0].lineno} in {frames[0].name}"
+
+    @property
+    def message(self) -> Any:
+        """The message in hand; None outside `on_receive`."""
+        return self._facts.message
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether the recovery function was registered with a snapshot."""
+        registration = self._facts.registration
+        return registration is not None and registration.data is not None
+
+    @property
+    def snapshot(self) -> S:
+        """The last snapshot, decoded at the first look, anew for each fault.
+
+        None where there is none, which `has_snapshot` tells from a snapshot of None.
+
+        Raises:
+            SnapshotError: it cannot be decoded.
+        """
+        facts = self._facts
+        if facts.decoded is _UNREAD:
+            registration = facts.registration
+            if registration is None or registration.data is None:
+                facts.decoded = None
+            else:
+                facts.decoded = decode(registration.data)
+        return facts.decoded
+
+    @property
+    def snapshot_age(self) -> float | None:
+        """Seconds from the save to the fault; None without a snapshot."""
+        registration = self._facts.registration
+        if registration is None or registration.data is None:
+            return None
+        return (self._facts.time - registration.saved_at) / SECOND
+
+    @property
+    def saved_in_hand(self) -> bool:
+        """Whether the snapshot was saved by the very handler that then faulted (S-10)."""
+        return self._facts.in_hand
+
+    @property
+    def older_snapshots(self) -> tuple[S, ...]:
+        """The snapshots before the last one, newest first; at most GENERATIONS - 1.
+
+        Raises:
+            SnapshotError: one of them cannot be decoded.
+        """
+        facts = self._facts
+        if facts.older_decoded is _UNREAD:
+            registration = facts.registration
+            older = registration.older if registration is not None else ()
+            facts.older_decoded = tuple(decode(data) for data, _ in older)
+        return facts.older_decoded
+
+    @property
+    def suspect(self) -> int:
+        """Faults since this snapshot was restored, with no newer one saved (S-27).
+
+        0 at the first fault. A component that ran 30 s after a recovery starts from 0 again.
+        """
+        return self._facts.suspect
+
+    @property
+    def attempt(self) -> int:
+        """Which call with this very registration this is; the first is 1 (S-09)."""
+        return self._facts.attempt
+
+    @property
+    def pending(self) -> int:
+        """Messages that wait for the next incarnation."""
+        return self._facts.pending
+
+    @property
+    def restarts(self) -> int:
+        """Restarts within the window of the component's budget, before this one."""
+        return self._facts.restarts
+
+    @property
+    def exit(self) -> None:
+        """How the process that held the component ended; None where there was none."""
+        return None
+
+    @property
+    def time(self) -> float:
+        """When it happened: seconds on the system's clock."""
+        return self._facts.time / SECOND
+
+    # -- the handlers -----------------------------------------------------------------------
+
+    def restart(self, factory: Callable[[], Component[Any]] | None = None) -> RecoveryHandler:
+        """Go on with a new incarnation made by `factory`, or as `create` made the first.
+
+        Ref, name and waiting messages stay. Charged to the component's budget.
+        """
+        return RecoveryHandler(Answer.RESTART, factory)
+
+    def restart_default(self, cls: Callable[[], Component[Any]]) -> RecoveryHandler:
+        """Kompact's name for `restart(cls)`."""
+        return RecoveryHandler(Answer.RESTART, cls)
+
+    def recover_with(
+        self, action: Callable[[FaultContext[S], Any, Any], RecoveryHandler | None]
+    ) -> RecoveryHandler:
+        """Call `action(fault, system, log)`; it may return another handler.
+
+        While it runs the component still holds its name and its mailbox. If it returns None the
+        component ends, and what the action created may have taken over its name (S-11).
+        """
+        return RecoveryHandler(Answer.RECOVER_WITH, action)
+
+    def ignore(self) -> RecoveryHandler:
+        """End the component, with a warning."""
+        return RecoveryHandler(Answer.IGNORE)
+
+    def end(self) -> RecoveryHandler:
+        """End the component."""
+        return RecoveryHandler(Answer.END)
+
+    def escalate(self) -> RecoveryHandler:
+        """Let the parent decide; under the root, the system stops with this fault as the cause."""
+        return RecoveryHandler(Answer.ESCALATE)

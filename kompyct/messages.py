@@ -1,0 +1,97 @@
+"""What may lie in a mailbox besides plain messages?"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class OnRestart(Enum):
+    """What becomes of a message that meets a fault, in hand or queued."""
+
+    DEFAULT = "default"
+    """A queued tell follows the next incarnation; a queued ask fails; what is in hand is gone."""
+    REDELIVER = "redeliver"
+    """The next incarnation gets it, also when it was in hand: at least once."""
+
+
+class Request(Generic[R]):
+    """The base of messages that are asked; `R` is the type of the reply.
+
+    >>> class GetCount(Request[int]):
+    ...     '''Ask for the current count.'''
+    """
+
+    __slots__ = ()
+
+    on_restart: ClassVar[OnRestart] = OnRestart.DEFAULT
+
+
+class Done(Protocol):
+    """What is told that an envelope has its value or its error; called once, by any thread."""
+
+    def release(self) -> None: ...
+
+
+class _Pending:
+    """The value of an envelope that nobody has answered yet."""
+
+    def __repr__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final = _Pending()
+
+
+class Envelope:
+    """A message that needs more than being given to `on_receive`.
+
+    With `done` it is an ask, and somebody waits for `value` or `error`. With `action` it is
+    handled by calling that instead of `on_receive`: a timer's tick, a call through a proxy.
+
+    Invariant: it is in one place at a time (mailbox, or hand of the turn), and who takes it out
+    of there settles it, so `done` is released once. `value` and `error` are written before that.
+    """
+
+    __slots__ = ("action", "done", "error", "message", "value")
+
+    def __init__(
+        self, message: Any, action: Callable[[Any], Any] | None = None, done: Done | None = None
+    ) -> None:
+        self.message = message
+        self.action = action
+        self.done = done
+        self.value: Any = PENDING
+        self.error: BaseException | None = None
+
+    def deliver(self, component: Any) -> None:
+        """Have `component` handle the content, and settle with what it returns."""
+        action = self.action
+        if action is None:
+            self.value = component.on_receive(self.message)
+        else:
+            self.value = action(component)
+        if self.done is not None:
+            self.done.release()
+
+    def settled(self) -> bool:
+        """Whether it has its value or its error."""
+        return self.value is not PENDING or self.error is not None
+
+    def fail(self, error: BaseException) -> None:
+        """Settle with an error."""
+        self.error = error
+        if self.done is not None:
+            self.done.release()
+
+
+
+def new_ask(message: Any) -> Envelope:
+    """An envelope whose `done` is a held lock: acquiring it waits for the reply."""
+    done = allocate_lock()
+    done.acquire()
+    return Envelope(message, None, done)

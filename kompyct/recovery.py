@@ -1,0 +1,126 @@
+"""How are a recovery function and its handler run without harm to the supervisor?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kompyct.clock import SECOND
+from kompyct.deadline import Deadline, SimulatedHang
+from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError
+from kompyct.faults import Answer, FaultContext, RecoveryHandler
+
+if TYPE_CHECKING:
+    from kompyct.system import ComponentSystem
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What came of a recovery: `handler`, or the `error` that stands in its way.
+
+    `abandoned` says that the recovery still hangs on some thread.
+    """
+
+    fault: FaultContext[Any]
+    handler: RecoveryHandler | None
+    error: BaseException | None = None
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LateRecovery:
+    """An abandoned recovery has ended; what it answered is ignored."""
+
+    fault: FaultContext[Any]
+
+
+class RecoveryJob:
+    """One call of a recovery function and its handler, to be run by a backend like a cell.
+
+    It and the watchdog race for the claim of `_deadline`: the winner's decision counts.
+    """
+
+    __slots__ = ("_deadline", "_decide", "_system", "asking", "asleep", "fault", "superseded")
+
+    def __init__(
+        self,
+        system: ComponentSystem,
+        fault: FaultContext[Any],
+        decide: Callable[[Decision | LateRecovery], None],
+    ) -> None:
+        self._system = system
+        self._decide = decide
+        self._deadline: Deadline | None = None
+        self.fault = fault
+        self.asleep = False
+        self.asking: Any = None  # as `Cell.asking`: an action may ask
+        self.superseded = False  # whether the action created a component of the same name
+
+    @property
+    def path(self) -> str:
+        """How this is named in a circle of asks."""
+        return f"recovery of {self.fault.path}"
+
+    def run(self) -> bool:
+        """Call the function, then the handler; False, since there is never more."""
+        system = self._system
+        fault = self.fault
+        due = system.clock.now() + system.recovery_deadline
+        self._deadline = deadline = Deadline(due, self._expire)
+        system.watch(deadline)
+        handler: RecoveryHandler | None = None
+        error: BaseException | None = None
+        try:
+            handler = self._answer()
+        except SimulatedHang:
+            return False
+        except BaseException as raised:
+            error = raised
+        if deadline.claim():
+            system.unwatch(deadline)
+            self._decide(Decision(fault, handler, error))
+        else:
+            self._decide(LateRecovery(fault))
+        return False
+
+    def _answer(self) -> RecoveryHandler:
+        system = self._system
+        fault = self.fault
+        registration = fault._facts.registration
+        end = fault.end()
+        if registration is None or system.stopping:
+            return end
+        handler = self._checked(registration.function(fault), "recovery function")
+        while handler.answer is Answer.RECOVER_WITH and handler.call is not None:
+            if system.stopping:
+                return end
+            log = logging.getLogger(f"kompyct.component.{fault.path}")
+            answer = handler.call(fault, system, log)
+            if answer is None:
+                return end
+            handler = self._checked(answer, "recovery action")
+        if self.superseded and handler.answer is Answer.RESTART:
+            raise RecoveryFunctionError(
+                f"the recovery action of {fault.path!r} created a component of that name and "
+                "then answered with a restart; do one or the other"
+            )
+        return handler
+
+    def _checked(self, answer: object, what: str) -> RecoveryHandler:
+        if not isinstance(answer, RecoveryHandler):
+            raise RecoveryFunctionError(
+                f"the {what} of component {self.fault.path!r} returned "
+                f"a {type(answer).__qualname__}; return fault.restart(...), fault.end() or "
+                "another handler made by the fault context"
+            )
+        return answer
+
+    def _expire(self) -> None:
+        seconds = self._system.recovery_deadline / SECOND
+        error = RecoveryTimeoutError(
+            f"the recovery of component {self.fault.path!r} took more than {seconds:g} s "
+            "and was abandoned"
+        )
+        self._decide(Decision(self.fault, None, error, abandoned=True))

@@ -1,0 +1,276 @@
+"""How does anybody reach a component?
+
+A ref names the logical component, not an incarnation: it works after a recovery, and never
+reaches a later component of the same path (S-17).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from kompyct.clock import lock_timeout
+from kompyct.errors import (
+    AskTimeoutError,
+    ComponentDestroyedError,
+    NotStartedError,
+    as_raised,
+)
+from kompyct.lifecycle import State
+from kompyct.messages import PENDING, Envelope, Request, new_ask
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    import pykka
+
+    from kompyct.cell import Cell
+    from kompyct.faults import RecoveryFunction
+
+M = TypeVar("M", contravariant=True)
+R = TypeVar("R")
+
+ASK_TIMEOUT = 5.0
+"""Seconds an ask waits unless told otherwise."""
+
+living_systems: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+"""The systems of this process by their key, for refs that are unpickled (S-37)."""
+
+
+class ComponentRef(Generic[M]):
+    """The address of a component; for any thread. Equal refs name the same component."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    def tell(self, message: M) -> None:
+        """Send `message` and go on.
+
+        It is handled once, in the order sent, while the component is active. Sent to one that
+        has ended it becomes a dead letter.
+
+        Raises:
+            MailboxFullError: the mailbox is bounded, full, and made to refuse.
+        """
+        cell = self._cell
+        cell.box.append(message)
+        # The one place that leans on the GIL, see mailbox.py: without it, drop `cell.asleep and`.
+        if cell.asleep and cell.flag.acquire(False):
+            cell.backend.wake(cell)
+
+    @overload
+    def ask(
+        self, request: Request[R], timeout: float | None = ..., *, block: Literal[True] = ...
+    ) -> R: ...
+    @overload
+    def ask(
+        self, request: Request[R], timeout: float | None = ..., *, block: Literal[False]
+    ) -> Future[R]: ...
+
+    def ask(
+        self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
+    ) -> Any:
+        """Send `request` and wait for what `on_receive` returns for it.
+
+        Args:
+            request: what to ask; its type says the type of the reply.
+            timeout: seconds, >= 0; None waits for ever.
+            block: False returns a `concurrent.futures.Future` at once and ignores the timeout.
+
+        Raises:
+            AskTimeoutError: no reply in time. The request is still handled, its reply dropped.
+            AskCircleError: called in a component that its target waits for.
+            ComponentDestroyedError: the component has ended, or ends before it handles this.
+            RestartingError: the component faulted while the request was queued.
+            ComponentFaultError: handling it raised something that is no `Exception`.
+            Exception: what handling it raised, as itself.
+            MailboxFullError: as in `tell`.
+        """
+        if timeout is not ASK_TIMEOUT:
+            timeout = lock_timeout(timeout)
+        if not block:
+            return self._ask_later(request)
+        cell = self._cell
+        envelope = new_ask(request)
+        runner = here.runner
+        if runner is None:
+            cell.box.append(envelope)
+            cell.has_asks = True  # after the append: the turn clears it before it looks
+            if cell.asleep and cell.flag.acquire(False):
+                cell.backend.wake(cell)
+            answered = envelope.done.acquire(True, timeout)
+        else:
+            answered = runner.ask(cell, envelope, timeout)
+        if not answered:
+            envelope.done = cell.system.late_replies
+        if envelope.error is not None:
+            raise as_raised(envelope.error, cell.path)
+        if envelope.value is not PENDING:
+            return envelope.value
+        raise AskTimeoutError(
+            f"component {cell.path!r} ({cell.state.value}) did not reply to "
+            f"{type(request).__qualname__} within {timeout:g} s; give it more time, "
+            "or see what it is doing in system.tree()"
+        )
+
+    async def ask_async(self, request: Request[R], timeout: float | None = ASK_TIMEOUT) -> R:
+        """`ask` for a coroutine; it blocks no thread.
+
+        Raises: as `ask`.
+        """
+        limit = lock_timeout(timeout)
+        future = asyncio.wrap_future(self._ask_later(request))
+        try:
+            return await asyncio.wait_for(future, None if limit == -1 else limit)
+        except TimeoutError as error:
+            if future.cancelled():
+                raise AskTimeoutError(
+                    f"component {self.path!r} did not reply to {type(request).__qualname__} "
+                    f"within {timeout:g} s; give it more time"
+                ) from error
+            raise
+
+    def proxy(self) -> pykka.ActorProxy[Any]:
+        """A pykka proxy: attributes and methods of the component as futures.
+
+        Calls through it are messages; those that raise are faults like any other.
+
+        Raises:
+            ComponentDestroyedError: the component has ended.
+        """
+        from kompyct.pykka_actors import proxy  # the one owner of pykka's proxies
+
+        return proxy(self)
+
+    def set_recovery_function(self, function: RecoveryFunction, *, snapshot: Any = ...) -> None:
+        """`Component.set_recovery_function` from outside, taken up before the next message.
+
+        Raises:
+            ArgumentTypeError: `function` is not callable.
+            SnapshotError: the snapshot cannot be encoded.
+            ComponentDestroyedError: the component has ended.
+        """
+        cell = self._cell
+        if cell.state is State.DESTROYED:
+            raise cell.gone()
+        cell.register_from_outside(function, None if snapshot is ... else (snapshot,))
+
+    @property
+    def name(self) -> str | None:
+        """The name given to `create`, or None."""
+        return self._cell.name
+
+    @property
+    def path(self) -> str:
+        """Where the component stands in its system: its name, or `#` and its number."""
+        return self._cell.path
+
+    @property
+    def state(self) -> State:
+        """What the component is doing, as far as this thread can know."""
+        return self._cell.state
+
+    @property
+    def incarnation(self) -> int:
+        """Which incarnation is running; the first is 1."""
+        return self._cell.incarnation
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the component has not ended for good."""
+        return self._cell.state is not State.DESTROYED
+
+    def __repr__(self) -> str:
+        return f"<ComponentRef {self.path!r} in {self._cell.system.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ComponentRef) and other._cell is self._cell
+
+    def __hash__(self) -> int:
+        return hash(self._cell)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cell = self._cell
+        return _find, (cell.system.key, cell.path, cell.id)
+
+    def _ask_later(self, request: Request[R]) -> Future[R]:
+        cell = self._cell
+        future: Future[R] = cell.system.new_future()
+        envelope = Envelope(request)
+        envelope.done = _ToFuture(envelope, future, cell.path)
+        cell.send_ask(envelope)
+        return future
+
+
+class InlineRef(ComponentRef[M]):
+    """A ref whose asks run an idle component's handler in the asking thread."""
+
+    __slots__ = ()
+
+    def ask(  # type: ignore[override]
+        self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
+    ) -> Any:
+        cell = self._cell
+        if cell.asleep and block and cell.flag.acquire(False):
+            return cell.ask_inline(self, request, timeout)
+        return ComponentRef.ask(self, request, timeout, block=block)  # type: ignore[call-overload]
+
+
+class EarlyRef(ComponentRef[M]):
+    """What `self.ref` is in `__init__`: it refuses messages to oneself until that is over."""
+
+    __slots__ = ()
+
+    def tell(self, message: M) -> None:
+        self._check()
+        ComponentRef.tell(self, message)
+
+    def ask(  # type: ignore[override]
+        self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
+    ) -> Any:
+        self._check()
+        return ComponentRef.ask(self, request, timeout, block=block)  # type: ignore[call-overload]
+
+    def _check(self) -> None:
+        if here.creating is self._cell:
+            raise NotStartedError(
+                f"component {self.path!r} is being made; send messages to itself from on_start on"
+            )
+
+
+class _ToFuture:
+    """The `done` of an ask whose reply goes into a future."""
+
+    __slots__ = ("_envelope", "_future", "_path")
+
+    def __init__(self, envelope: Envelope, future: Future[Any], path: str) -> None:
+        self._envelope = envelope
+        self._future = future
+        self._path = path
+
+    def release(self) -> None:
+        envelope = self._envelope
+        if not self._future.set_running_or_notify_cancel():
+            return
+        if envelope.error is None:
+            self._future.set_result(envelope.value)
+        else:
+            self._future.set_exception(as_raised(envelope.error, self._path))
+
+
+def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
+    """The ref of that component of a living system of this process; used by pickle.
+
+    Raises:
+        ComponentDestroyedError: there is no such system or component any more.
+    """
+    system = living_systems.get(key)
+    ref = None if system is None else system.ref_of(component_id)
+    if ref is None:
+        raise ComponentDestroyedError(
+            f"component {path!r}, which a pickled ref names, is not in this process any more"
+        )
+    return ref  # type: ignore[no-any-return]

@@ -1,0 +1,151 @@
+"""What does a cell tell of what has happened to it?"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kompyct import events
+from kompyct.clock import SECOND
+from kompyct.component import Component
+from kompyct.faults import PROBATION, Facts, FaultClass, FaultContext, FaultKind
+from kompyct.lifecycle import Phase
+from kompyct.messages import Envelope
+from kompyct.timers import Timer
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+
+_PACKAGE = __name__.partition(".")[0] + "."
+
+
+def phase_of(message: Any) -> Phase:
+    """The phase of a fault in handling `message`."""
+    if type(message) is Envelope and type(message.message) is Timer:
+        return Phase.TIMER
+    return Phase.RECEIVE
+
+
+def users_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """`traceback` without the frames of kompyct at its head, which hold a chunk of messages."""
+    while traceback is not None and traceback.tb_next is not None:
+        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+            break
+        traceback = traceback.tb_next
+    return traceback
+
+
+def describe_fault(
+    cell: Cell,
+    component: Component[Any] | None,
+    exception: BaseException,
+    traceback: TracebackType | None,
+    phase: Phase,
+    message: Any,
+    fault_class: FaultClass,
+) -> FaultContext[Any]:
+    """The context of a fault that has just happened, with all but what becomes of the mailbox.
+
+    It counts the fault in the registration that will be used.
+    """
+    now = cell.system.clock.now()
+    history = cell.history
+    registration = cell.recovery
+    facts = Facts()
+    facts.cell = cell
+    facts.incarnation = cell.incarnation
+    facts.kind = FaultKind.EXCEPTION
+    facts.phase = phase
+    facts.exception = exception
+    facts.traceback = traceback
+    facts.fault_class = fault_class
+    facts.registration = registration
+    facts.time = now
+    content = message.message if type(message) is Envelope else message
+    facts.message = None if phase is Phase.TIMER else content
+    recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
+    facts.restarts = len(recent)
+    if registration is not None:
+        facts.since_snapshot = cell.position() - registration.position
+        facts.in_hand = (
+            component is not None
+            and component._registration is registration
+            and registration.hook is cell.hook
+            and registration.period == cell.active_period
+            and (cell.hook is not None or not facts.since_snapshot)
+        )
+        recovered_at = history.recovered_at if history is not None else None
+        if registration.suspect and recovered_at is not None and now - recovered_at >= PROBATION:
+            registration.suspect = 0
+        registration.attempts += 1
+        facts.attempt = registration.attempts
+        facts.suspect = registration.suspect
+        if registration.data is not None:
+            registration.suspect += 1
+            registration.restored = registration.data
+    return FaultContext(facts)
+
+
+def identity(cell: Cell) -> tuple[int, str, int, float]:
+    """The first fields of every event about `cell`."""
+    return cell.id, cell.path, cell.incarnation, cell.system.clock.now() / SECOND
+
+
+def faulted(fault: FaultContext[Any]) -> events.ComponentFaulted:
+    """The event of a fault."""
+    return events.ComponentFaulted(
+        fault.component_id,
+        fault.path,
+        fault.incarnation,
+        fault.time,
+        fault.kind.value,
+        fault.phase.value,
+        type(fault.exception).__qualname__,
+        fault.location,
+        fault.attempt,
+        fault.suspect,
+        fault.pending,
+        fault.restarts,
+    )
+
+
+def restart_failed(fault: FaultContext[Any]) -> events.RestartFailed:
+    """The event of a fault that befell a replacement before it had started."""
+    return events.RestartFailed(
+        fault.component_id,
+        fault.path,
+        fault.incarnation,
+        fault.time,
+        type(fault.exception).__qualname__,
+        fault.phase.value,
+        fault.attempt,
+    )
+
+
+def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered:
+    """The report of a recovery from `fault` that has just succeeded."""
+    facts = fault._facts
+    budget = cell.options.budget
+    now = cell.system.clock.now()
+    history = cell.history
+    restarts = len(budget.recent(history.restarts, now)) if history is not None else 0
+    age = fault.snapshot_age
+    return events.ComponentRecovered(
+        cell.id,
+        cell.path,
+        cell.incarnation,
+        now / SECOND,
+        type(facts.exception).__qualname__,
+        facts.kind.value,
+        facts.phase.value,
+        age,
+        None if age is None else facts.since_snapshot,
+        facts.pending,
+        facts.failed,
+        int(facts.dropped),
+        (now - facts.time) / SECOND,
+        facts.attempt,
+        facts.suspect,
+        restarts,
+        max(budget.max_restarts - restarts, 0),
+    )

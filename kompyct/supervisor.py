@@ -1,0 +1,260 @@
+"""What is done about a fault, and in which order does everything end?
+
+The root supervisor is a component, and a fault is an ordinary message to it. It never runs users'
+code except `on_event` and `on_undelivered`: recovery functions are run by `RecoveryJob`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kompyct import events
+from kompyct.clock import SECOND, Alarm
+from kompyct.component import Component
+from kompyct.errors import RecoveryTimeoutError, as_raised
+from kompyct.events import Event
+from kompyct.faults import Answer, FaultClass, FaultContext, RecoveryHandler
+from kompyct.lifecycle import Phase, State
+from kompyct.publisher import Publisher
+from kompyct.recovery import Decision, LateRecovery, RecoveryJob
+from kompyct.reports import faulted, identity
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+
+MAX_ABANDONED = 8
+"""Recoveries that may hang at once; beyond that the fallback applies without users' code."""
+
+END_DEADLINE = 5 * SECOND
+"""How long each component may take to end in a shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Messages that nobody will handle."""
+
+    identity: tuple[int, str, int, float]
+    messages: tuple[Any, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndAll:
+    """The order to end every component; `done` is completed when they are gone.
+
+    `drain_until` (nanoseconds) lets them handle what is waiting until then.
+    """
+
+    done: Future[None]
+    drain_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Overdue:
+    """The component that is being ended has used up its time."""
+
+    component_id: int
+
+
+class ComponentSupervisor(Component[Any]):
+    """The root supervisor of a system. It has no restart limit of its own (S-08)."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        on_undelivered: Callable[[str, Any], object] | None,
+        escalate: Callable[[BaseException], None],
+    ) -> None:
+        self._publisher = publisher
+        self._on_undelivered = on_undelivered
+        self._escalate = escalate
+        self._abandoned = 0  # recoveries that hang
+        self._ending: EndAll | None = None
+        self._to_end: list[Cell] = []  # in start order
+        self._awaited: int | None = None  # the id of the component that was told to end
+        self._alarm: Alarm | None = None
+
+    def on_receive(self, message: Any) -> None:
+        """Do what `message` is about."""
+        if isinstance(message, Event):
+            self._publisher.publish(message)
+            if type(message) is events.ComponentEnded and message.component_id == self._awaited:
+                self._end_next()
+        elif type(message) is FaultContext:
+            self._consider(message)
+        elif type(message) is Decision:
+            self._carry_out(message)
+        elif type(message) is LateRecovery:
+            self._abandoned -= 1
+            self._publisher.publish(events.LateAnswer(*identity(message.fault._facts.cell)))
+        elif type(message) is Undelivered:
+            self._bury(message)
+        elif type(message) is EndAll:
+            self._end_all(message)
+        elif type(message) is _Overdue and message.component_id == self._awaited:
+            self._give_up_waiting()
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def _consider(self, fault: FaultContext[Any]) -> None:
+        facts = fault._facts
+        cell = facts.cell
+        system = self.system
+        name = type(fault.exception).__qualname__
+        publish = self._publisher.publish
+        if system.stopping:
+            publish(faulted(fault))
+            self._end(fault, f"{name} while the system was shutting down")
+        elif facts.fault_class is FaultClass.UNRECOVERABLE:
+            publish(faulted(fault))
+            self._end(fault, f"unrecoverable {name}")
+        elif facts.registration is None:
+            publish(faulted(fault))
+            publish(events.NoRecoveryFunction(*identity(cell), name))
+            self._end(fault, f"{name}, and it has no recovery function")
+        elif self._abandoned >= MAX_ABANDONED:
+            publish(faulted(fault))
+            error = RecoveryTimeoutError(f"{self._abandoned} recoveries hang already")
+            self._carry_out(Decision(fault, None, error))
+        else:
+            # First the job, then the telling: a log line takes longer than a recovery.
+            system.run_job(RecoveryJob(system, fault, system.tell_supervisor))
+            publish(faulted(fault))
+
+    def _carry_out(self, decision: Decision) -> None:
+        fault = decision.fault
+        cell = fault._facts.cell
+        self._abandoned += decision.abandoned
+        if cell.history.fault is not fault:
+            return  # it was killed meanwhile
+        handler = decision.handler
+        name = type(fault.exception).__qualname__
+        if handler is None:
+            handler = self._fallback(fault, decision.error)
+        answer = handler.answer
+        if self.system.stopping and answer is not Answer.ESCALATE:
+            self._end(fault, f"{name} while the system was shutting down")
+        elif answer is Answer.RESTART:
+            self._restart(fault, handler)
+        elif answer is Answer.ESCALATE:
+            self._publisher.publish(events.Escalated(*identity(cell), name))
+            self._end(fault, f"{name}, escalated")
+            self._escalate(as_raised(fault.exception, cell.path))
+        elif answer is Answer.IGNORE:
+            self._publisher.publish(events.FaultIgnored(*identity(cell), name))
+            self._end(fault, f"{name}, ignored by its recovery function")
+        else:
+            self._end(fault, f"{name}, ended by its recovery")
+
+    def _restart(self, fault: FaultContext[Any], handler: RecoveryHandler) -> None:
+        cell = fault._facts.cell
+        history = cell.history
+        budget = cell.options.budget
+        name = type(fault.exception).__qualname__
+        if fault.phase is Phase.KILL:
+            reason = "it was being killed"
+            self._publisher.publish(events.RestartRefused(*identity(cell), reason))
+            self._end(fault, f"{name} in on_kill")
+            return
+        charged = budget.charge(history.restarts, self.system.clock.now())
+        if charged is None:
+            limit = (budget.max_restarts, budget.within)
+            self._publisher.publish(events.RestartLimitReached(*identity(cell), name, *limit))
+            self._end(
+                fault,
+                f"restart limit of {budget.max_restarts} in {budget.within:g} s reached, "
+                f"last by {name}",
+            )
+            return
+        history.restarts = charged
+        cell.signal(type(cell).obey_rebuild, fault, handler.call)
+
+    def _fallback(
+        self, fault: FaultContext[Any], error: BaseException | None
+    ) -> RecoveryHandler:
+        cell = fault._facts.cell
+        fallback = cell.options.fallback
+        self._publisher.publish(
+            events.FallbackApplied(
+                *identity(cell),
+                type(fault.exception).__qualname__,
+                type(error).__qualname__,
+                fallback,
+            )
+        )
+        if fallback == "restart":
+            return fault.restart()
+        return fault.escalate() if fallback == "escalate" else fault.end()
+
+    def _end(self, fault: FaultContext[Any], reason: str) -> None:
+        cell = fault._facts.cell
+        cell.signal(type(cell).obey_end, fault, reason)
+
+    # -- messages that nobody handles -------------------------------------------------------
+
+    def _bury(self, undelivered: Undelivered) -> None:
+        types: dict[str, None] = {}
+        for message in undelivered.messages:
+            types[type(message).__qualname__] = None
+            if len(types) == 3:
+                break
+        letters = (len(undelivered.messages), tuple(types), undelivered.reason)
+        self._publisher.publish(events.DeadLetters(*undelivered.identity, *letters))
+        if self._on_undelivered is None:
+            return
+        for message in undelivered.messages:
+            try:
+                self._on_undelivered(undelivered.identity[1], message)
+            except BaseException as error:
+                self.log.error("on_undelivered raised %s", type(error).__qualname__)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _end_all(self, order: EndAll) -> None:
+        if self._ending is not None:
+            return  # under way; the system shares the future
+        self._ending = order
+        self._to_end = self.system.in_start_order()
+        self._end_next()
+
+    def _end_next(self) -> None:
+        """Tell the last one started to end; the next one when it is gone (S-03)."""
+        order = self._ending
+        assert order is not None
+        if self._alarm is not None:
+            self._alarm.silence()
+        while self._to_end:
+            cell = self._to_end.pop()
+            if cell.state is not State.DESTROYED:
+                draining = self.system.clock.now() < order.drain_until
+                self._await(cell, order.drain_until if draining else None)
+                cell.signal(type(cell).obey_kill, None, False, draining)
+                return
+        self._awaited = None
+        if not order.done.done():
+            order.done.set_result(None)
+
+    def _await(self, cell: Cell, until: int | None) -> None:
+        self._awaited = cell.id
+        clock = self.system.clock
+        overdue = _Overdue(cell.id)
+        tell = self.system.tell_supervisor
+        self._alarm = Alarm(until or clock.now() + END_DEADLINE, lambda: tell(overdue))
+        clock.set(self._alarm)
+
+    def _give_up_waiting(self) -> None:
+        cell = self.system.cell_of(self._awaited)
+        order = self._ending
+        assert order is not None
+        if cell is None:
+            return  # its end is on the way here
+        if order.drain_until:  # the time to drain is over; now it has the usual time to end
+            order = self._ending = EndAll(order.done, 0)
+            self._await(cell, None)
+            cell.signal(type(cell).obey_kill, None, False)
+            return
+        self._publisher.publish(events.Abandoned(*identity(cell)))
+        self._end_next()

@@ -1,0 +1,75 @@
+"""Which component does this thread run, and whom does that one wait for?
+
+The one thread-local of the project is here (`docs/decisions/0002`): a blocking ask must know
+whether it was made inside a component, to keep a pool going and to find circles.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock
+from typing import Any, Protocol
+
+from kompyct.errors import AskCircleError
+from kompyct.messages import Envelope
+
+
+class Runner(Protocol):
+    """A thread, or a test's loop, that runs the turns of components."""
+
+    cell: Any
+    """What is being run; None between turns."""
+
+    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+        """Send `envelope` to the cell `target` and wait until it is settled.
+
+        Args:
+            timeout: seconds; -1 waits for ever.
+
+        Returns: whether it was settled in time.
+
+        Raises:
+            AskCircleError: `target` waits for the component that is asking.
+        """
+
+
+class _Here(threading.local):
+    runner: Runner | None = None
+    creating: Any = None
+
+
+here = _Here()
+"""`here.runner` is what runs components on this thread; None on any other thread.
+
+`here.creating` is the cell whose factory this thread is calling, so that `self.ref` works in
+`__init__`.
+"""
+
+_edges = allocate_lock()  # protects every cell's `asking`, so that of a circle exactly one fails
+
+
+def enter_ask(asker: Any, target: Any, envelope: Envelope) -> None:
+    """Note that the turn of `asker` waits for `target` to settle `envelope`.
+
+    Raises:
+        AskCircleError: `target` waits for `asker`, directly or through others.
+    """
+    with _edges:
+        circle = [asker, target]
+        while circle[-1] is not asker:
+            asking = circle[-1].asking
+            # An edge whose ask is settled is no longer waited for, though its thread may not
+            # have run yet to take it back.
+            if asking is None or asking[1].settled():
+                asker.asking = (target, envelope)
+                return
+            circle.append(asking[0])
+    names = " asks ".join(repr(cell.path) for cell in circle)
+    raise AskCircleError(
+        f"this ask would wait for ever: {names}; use tell, or ask with block=False"
+    )
+
+
+def leave_ask(asker: Any) -> None:
+    """The turn of `asker` waits no longer."""
+    asker.asking = None
