@@ -50,6 +50,9 @@ from kompyct.waiting import here
 if TYPE_CHECKING:
     from kompyct.system import ComponentSystem
 
+Signal = tuple[Callable[..., None], tuple[Any, ...]]
+"""A method of `Cell` and the arguments to call it with."""
+
 ACTIVE = State.ACTIVE
 FAULTY = State.FAULTY
 DESTROYED = State.DESTROYED
@@ -135,9 +138,15 @@ class Cell(Mailbox):
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """Have the turn call `obey(cell, *arguments)` before the next message, in any state."""
-        self.control.append((obey, arguments))
+        self._add_signal((obey, arguments))
         if self.flag.acquire(False):
             self.backend.wake(self)
+
+    def _add_signal(self, signal: Signal, *, first: bool = False) -> None:
+        # A tuple that is replaced, since the empty tuple costs nothing: most cells have no
+        # signal most of the time. The lock protects the `control` of every cell of the system.
+        with self.system.signals:
+            self.control = (signal, *self.control) if first else (*self.control, signal)
 
     def register_from_outside(
         self, function: Callable[..., Any], snapshot: tuple[Any] | None
@@ -205,11 +214,11 @@ class Cell(Mailbox):
         """
         box = self.box
         waiting = len(box)  # before the signals: nothing sent after a stop overtakes it
-        control = self.control
-        if control:
+        if self.control:
             self._obey()
             box = self.box
-            waiting = min(waiting, len(box))
+            if waiting > len(box):
+                waiting = len(box)
         if self.state is ACTIVE:
             if waiting == 1 and self.backlog is None:
                 message = box.pop(0)
@@ -224,11 +233,11 @@ class Cell(Mailbox):
             elif waiting or self.backlog is not None:
                 self._drain(waiting)
             if self.state is ACTIVE:
-                if box or control or self.backlog is not None:
+                if box or self.control or self.backlog is not None:
                     return True
                 self.asleep = True
                 self.flag.release()
-                if (box or control) and self.flag.acquire(False):
+                if (box or self.control) and self.flag.acquire(False):
                     self.asleep = False
                     return True
                 return False
@@ -239,7 +248,6 @@ class Cell(Mailbox):
         chunk = self.take(waiting)
         self.handled += len(chunk)
         self.hand = left = iter(chunk)
-        control = self.control
         component = self.component
         receive = component.on_receive  # type: ignore[union-attr]
         for message in left:
@@ -252,7 +260,7 @@ class Cell(Mailbox):
                 self._raised(exception, message, left)
                 if self.state is not ACTIVE:
                     return
-            if control:
+            if self.control:
                 break
         unhandled = length_hint(left)
         self.hand = None
@@ -274,9 +282,11 @@ class Cell(Mailbox):
         return False
 
     def _obey(self) -> None:
-        control = self.control
-        while control:
-            obey, arguments = control.pop(0)
+        while self.control:
+            with self.system.signals:
+                control = self.control
+                self.control = control[1:]
+            obey, arguments = control[0]
             obey(self, *arguments)
 
     def position(self) -> int:
@@ -318,13 +328,14 @@ class Cell(Mailbox):
     def obey_start(self, future: Future[None] | None) -> None:
         """Become active."""
         if self.state is State.PASSIVE:
-            self.order = self.order or self.system.next_order()
+            if not self.order:
+                self.order = next(self.system.orders)
             exception = self._activate()
-            if exception is None:
-                settle(future)
-            else:
+            if exception is not None:
                 settle(future, self._faulted_in(Phase.START, exception))
                 self._fault(exception, Phase.START)
+            elif future is not None:
+                settle(future)
         elif self.state is FAULTY:
             history = self._the_history()
             history.active = True
@@ -363,7 +374,7 @@ class Cell(Mailbox):
             history.waiters.append((future, False))
         if after_messages and self.state is ACTIVE:
             kill = (Cell.obey_kill, (None, brutal))
-            self.box.append(Envelope(None, lambda _: self.control.append(kill)))
+            self.box.append(Envelope(None, lambda _: self._add_signal(kill)))
             return
         self._close_box()
         component = self.component
@@ -433,7 +444,8 @@ class Cell(Mailbox):
             ReservedNameError: the component's class cannot be used.
             BaseException: what the factory raises.
         """
-        before, here.creating = here.creating, self
+        before = here.creating
+        here.creating = self
         try:
             component = factory()  # type: ignore[misc]
         finally:
@@ -533,7 +545,7 @@ class Cell(Mailbox):
         def take_over() -> None:
             late = f"not closed within {KEEP_DEADLINE // SECOND} s"
             system.emit(events.ResourceNotClosed(*identity(self), late))
-            self.control.insert(0, (Cell.obey_continue, (go_on,)))
+            self._add_signal((Cell.obey_continue, (go_on,)), first=True)
             self.backend.take_over(self)
 
         deadline = Deadline(system.clock.now() + KEEP_DEADLINE, take_over)
@@ -659,10 +671,13 @@ class Cell(Mailbox):
 
     def _take_up_registrations(self) -> None:
         """Take up what was registered from outside before the fault."""
-        mine = [signal for signal in self.control if signal[0] is Cell.obey_register]
-        for signal in mine:
-            self.control.remove(signal)
-            self.obey_register(*signal[1])
+        if not self.control:
+            return
+        with self.system.signals:
+            mine = [signal for signal in self.control if signal[0] is Cell.obey_register]
+            self.control = tuple(signal for signal in self.control if signal not in mine)
+        for _, arguments in mine:
+            self.obey_register(*arguments)
 
     def _faulted_in(self, phase: Phase, cause: BaseException) -> ComponentFaultError:
         error = ComponentFaultError(
@@ -700,3 +715,7 @@ def redelivered(message: Any) -> bool:
     """Whether the type of `message` asks to meet the next incarnation, see `OnRestart`."""
     content = message.message if type(message) is Envelope else message
     return getattr(content, "on_restart", None) is OnRestart.REDELIVER
+
+
+START: tuple[Signal, ...] = ((Cell.obey_start, (None,)),)
+"""The signals of a cell that is to be started as soon as it is made."""

@@ -262,10 +262,13 @@ class FaultContext(Generic[S]):
     @property
     def location(self) -> str:
         """Where it was raised, as `file:line in function`; without values."""
-        frames = traceback.extract_tb(self._facts.traceback, limit=-1)
-        if not frames:
+        frame = self._facts.traceback
+        if frame is None:
             return "unknown place"
-        return f"{frames[0].filename}:{frames[0].lineno} in {frames[0].name}"
+        while frame.tb_next is not None:
+            frame = frame.tb_next
+        code = frame.tb_frame.f_code
+        return f"{code.co_filename}:{frame.tb_lineno} in {code.co_name}"
 
     @property
     def message(self) -> Any:

@@ -36,7 +36,7 @@ class Mailbox:
     def __init__(self) -> None:
         self.box: Any = []  # a list, a BoundedBox or a ClosedBox: all have append and len
         self.backlog: list[Any] | None = None  # older than all in the box, newest first
-        self.control: list[Any] = []  # signals, which overtake messages
+        self.control: tuple[Any, ...] = ()  # signals, which overtake messages; see `signal`
         self.flag = allocate_lock()
         self.asleep = False  # a new component is passive: messages are to wait
         self.has_asks = False  # set after an ask was appended, cleared before they are looked for

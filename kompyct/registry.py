@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from kompyct.clock import SECOND
@@ -74,13 +73,8 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self._numbers = count(1)
         self._cells: dict[int, Cell] = {}
         self._names: dict[str, Cell] = {}
-
-    def next_number(self) -> int:
-        """A number that no other component of the system has."""
-        return next(self._numbers)
 
     def take_name(self, cell: Cell, name: str) -> None:
         """Give `name` to `cell`.

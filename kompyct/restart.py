@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import isfinite
 
@@ -37,8 +38,7 @@ class RestartLimit:
 
     def recent(self, restarts: tuple[int, ...], now: int) -> tuple[int, ...]:
         """The times of `restarts` that still count at `now`; times are nanoseconds, ascending."""
-        oldest = now - round(self.within * SECOND)
-        return tuple(time for time in restarts if time >= oldest)
+        return restarts[bisect_left(restarts, now - round(self.within * SECOND)) :]
 
     def charge(self, restarts: tuple[int, ...], now: int) -> tuple[int, ...] | None:
         """The window with a restart at `now` added, or None if that is one too many.

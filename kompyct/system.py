@@ -14,12 +14,12 @@ from concurrent.futures import Future, InvalidStateError
 from itertools import count
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from kompyct import events
 from kompyct.backends import Graveyard, check_kind, make_backend
 from kompyct.backends.manual import ManualBackend, ManualFuture
-from kompyct.cell import Cell
+from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, SystemClock, lock_timeout, nanoseconds
 from kompyct.component import Component
 from kompyct.errors import (
@@ -104,6 +104,7 @@ class ComponentSystem:
         self.late_replies = LateReplies()
         self.checked_classes: set[type[Component[Any]]] = set()
         self.stopping = False  # set once, under _state
+        self.signals = allocate_lock()  # protects the `control` of every cell
         if clock is None:
             clock = ManualClock() if backend == "manual" else SystemClock(f"{self.name}-clock")
         self.clock: Clock = clock
@@ -113,7 +114,8 @@ class ComponentSystem:
         self._overtime: ShutdownTimeoutError | None = None  # set before _over
         self._cause: BaseException | None = None
         self._registry = Registry()
-        self._orders = count(1)
+        self._numbers = count(1)
+        self.orders = count(1)  # of starts
         self._graveyard = Graveyard()
         self._default_kind = backend
         self._backends: dict[str, Any] = {backend: make_backend(backend, self.name, clock)}
@@ -181,12 +183,21 @@ class ComponentSystem:
             options = _checked_options(budget, fallback, mailbox_limit, overflow)
         if name is not None:
             check_name(name)
-        cell = Cell(self, self._registry.next_number(), name, factory, target, options)
-        self._make_component(cell, name)
+        cell = Cell(self, next(self._numbers), name, factory, target, options)
+        if name is None:
+            try:
+                cell.component = cell.make(factory)
+            except BaseException as error:
+                self._refuse_creation(cell, error)
+        else:
+            self._make_named(cell, name)
+        if start:
+            cell.control = START  # nobody else knows the cell yet
+        self._registry.add(cell)
         if self.stopping:  # it began meanwhile, and may not have seen this one
             cell.signal(Cell.obey_kill, None, True)
-        elif start:
-            cell.signal(Cell.obey_start, None)
+        elif start and cell.flag.acquire(False):
+            target.wake(cell)
         return InlineRef(cell) if inline_asks else ComponentRef(cell)
 
     def start(self, ref: ComponentRef[Any]) -> Future[None]:
@@ -389,10 +400,6 @@ class ComponentSystem:
         """Every component, the first started first."""
         return self._registry.in_start_order()
 
-    def next_order(self) -> int:
-        """The how-many-th component this is that starts."""
-        return next(self._orders)
-
     def new_future(self) -> Future[Any]:
         """A future that waits as this system's backend needs it."""
         if isinstance(self.backend, ManualBackend):
@@ -448,32 +455,33 @@ class ComponentSystem:
                 backend = self._backends[kind] = make_backend(kind, self.name, self.clock)
         return backend
 
-    def _make_component(self, cell: Cell, name: str | None) -> None:
-        """Reserve the name, make the component, enter it; or leave nothing."""
+    def _make_named(self, cell: Cell, name: str) -> None:
+        """Reserve the name and make the component, or leave nothing."""
         registry = self._registry
-        predecessor = None
-        if name is not None:
-            predecessor = self._predecessor(name)
-            if predecessor is None:
-                registry.take_name(cell, name)
-            else:
-                registry.pass_name_on(cell, name)
+        predecessor = self._predecessor(name)
+        if predecessor is None:
+            registry.take_name(cell, name)
+        else:
+            registry.pass_name_on(cell, name)
         try:
             cell.component = cell.make(cell.factory)
         except BaseException as error:
             registry.free_name(cell)
-            if predecessor is not None and name is not None:
+            if predecessor is not None:
                 registry.pass_name_on(predecessor.fault._facts.cell, name)
-            self.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
-            if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
-                raise
-            raise ComponentCreateError(
-                f"component {cell.path!r} could not be created: {type(error).__qualname__}; "
-                "see the cause"
-            ) from error
+            self._refuse_creation(cell, error)
         if predecessor is not None:
             predecessor.superseded = True
-        registry.add(cell)
+
+    def _refuse_creation(self, cell: Cell, error: BaseException) -> NoReturn:
+        """Report that a first creation raised `error`, and raise what its caller is to get."""
+        self.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
+        if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
+            raise error
+        raise ComponentCreateError(
+            f"component {cell.path!r} could not be created: {type(error).__qualname__}; "
+            "see the cause"
+        ) from error
 
     def _predecessor(self, name: str) -> RecoveryJob | None:
         """The recovery on this thread whose component bears `name`, which it may pass on."""

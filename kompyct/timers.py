@@ -48,6 +48,12 @@ class Timer(Alarm):
         if timers is not None:
             timers.discard(self)
 
+    def wrap(self, call: Callable[[Callable[[], object]], object]) -> None:
+        """Run `call(action)` instead of the action; for the injection of faults."""
+        action = self._action
+        if action is not None:
+            self._action = lambda: call(action)
+
     def __repr__(self) -> str:
         state = "cancelled" if self._action is None else "scheduled"
         return f"<Timer of {self._cell.path!r}, {state}>"

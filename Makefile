@@ -1,0 +1,44 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check docs bench explore clean
+
+demo: .venv/run.stamp
+	$(BIN)/python -m examples.unstable_counter
+
+test: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m pytest
+
+# The whole of the interleavings, which takes minutes; `make test` runs the cheap half.
+explore: .venv/dev.stamp
+	$(BIN)/python -m tests.harness.explore --whole
+
+bench: .venv/bench.stamp
+	$(BIN)/python -m benchmarks
+
+docs: .venv/dev.stamp
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv docs/_build
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/dev.stamp: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint,docs]"
+	@touch $@
+
+.venv/bench.stamp: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@touch $@
