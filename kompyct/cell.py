@@ -415,9 +415,9 @@ class Cell(Mailbox):
             return
         self.state = State.PASSIVE
         if history.active:
-            exception = self._activate()
-            if exception is not None:
-                self._fault(exception, Phase.START)
+            raised = self._activate()
+            if raised is not None:
+                self._fault(raised, Phase.START)
                 return
         history.fault = None
         history.recovered_at = self.system.clock.now()
@@ -563,8 +563,8 @@ class Cell(Mailbox):
                     resource.__exit__(type(cause), cause, cause.__traceback__)
             except SimulatedHang:
                 raise AbandonedError from None
-            except BaseException as error:
-                errors.append(error)
+            except BaseException as raised:
+                errors.append(raised)
         if not deadline.claim():
             raise AbandonedError
         system.unwatch(deadline)

@@ -295,14 +295,11 @@ def check_class(cls: type[Component[Any]]) -> None:
     for name in RESERVED:
         if getattr(cls, name) is not Component.__dict__[name]:
             raise ReservedNameError(
-                f"{cls.__qualname__} defines {name!r}, which kompyct provides; "
-                "choose another name"
+                f"{cls.__qualname__} defines {name!r}, which kompyct provides; choose another name"
             )
     declared = cls.fault_classes
     if not isinstance(declared, Mapping) or not all(
-        isinstance(key, type)
-        and issubclass(key, BaseException)
-        and isinstance(value, FaultClass)
+        isinstance(key, type) and issubclass(key, BaseException) and isinstance(value, FaultClass)
         for key, value in declared.items()
     ):
         raise ArgumentTypeError(
@@ -321,5 +318,3 @@ def _closes_over(function: Callable[..., Any], component: Component[Any]) -> boo
         except ValueError:  # a variable not assigned yet
             continue
     return False
-
-

@@ -15,6 +15,7 @@ from kompyct.errors import Benign, Recoverable, Unrecoverable
 from kompyct.lifecycle import Phase
 
 if TYPE_CHECKING:
+    from kompyct.cell import Cell
     from kompyct.component import Component
 
 S = TypeVar("S")
@@ -162,7 +163,7 @@ class Facts:
         "restarts", "since_snapshot", "suspect", "time", "traceback",
     )  # fmt: skip
 
-    cell: Any
+    cell: Cell
     incarnation: int
     kind: FaultKind
     phase: Phase

@@ -37,6 +37,12 @@ class Done(Protocol):
     def release(self) -> None: ...
 
 
+class Waitable(Done, Protocol):
+    """What an asker waits on until it is released: a lock."""
+
+    def acquire(self, blocking: bool, timeout: float, /) -> bool: ...
+
+
 class _Pending:
     """The value of an envelope that nobody has answered yet."""
 
@@ -89,9 +95,18 @@ class Envelope:
             self.done.release()
 
 
+class Ask(Envelope):
+    """Only a type: an envelope made by `new_ask`, which its sender waits for."""
 
-def new_ask(message: Any) -> Envelope:
-    """An envelope whose `done` is a held lock: acquiring it waits for the reply."""
+    __slots__ = ()
+    done: Waitable
+
+
+def new_ask(message: Any) -> Ask:
+    """An envelope whose `done` is a held lock: acquiring it waits for the reply.
+
+    It is an `Envelope`, since a turn knows those by their exact type.
+    """
     done = allocate_lock()
     done.acquire()
-    return Envelope(message, None, done)
+    return Envelope(message, None, done)  # type: ignore[return-value]

@@ -119,10 +119,10 @@ class _ActorRef(pykka.ActorRef[Any]):
         future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
         cell = self._ref._cell
         envelope = self._send(message, future)
-        runner = here.runner
-        if runner is not None and runner is cell.system.backend:
+        backend = cell.system.backend
+        if block and here.runner is backend:
             # Under a manual backend nobody else runs the component: whoever waits does.
-            cell.system.backend.run_until(envelope.settled, -1 if timeout is None else timeout)
+            backend.run_until(envelope.settled, -1 if timeout is None else timeout)
         return future.get(timeout=timeout) if block else future
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:

@@ -210,7 +210,7 @@ class InlineRef(ComponentRef[M]):
 
     __slots__ = ()
 
-    def ask(  # type: ignore[override]
+    def ask(
         self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
     ) -> Any:
         cell = self._cell
@@ -228,7 +228,7 @@ class EarlyRef(ComponentRef[M]):
         self._check()
         ComponentRef.tell(self, message)
 
-    def ask(  # type: ignore[override]
+    def ask(
         self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
     ) -> Any:
         self._check()

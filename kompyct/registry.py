@@ -142,9 +142,7 @@ def check_name(name: object) -> None:
         raise ArgumentTypeError(f"name is {name!r}; give a text of 1 to {MAX_NAME} characters")
     if not 1 <= len(name) <= MAX_NAME:
         shown = name if len(name) <= 20 else f"{name[:20]}..."
-        raise ArgumentError(
-            f"name {shown!r} has {len(name)} characters; give 1 to {MAX_NAME}"
-        )
+        raise ArgumentError(f"name {shown!r} has {len(name)} characters; give 1 to {MAX_NAME}")
     if "/" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
         raise ArgumentError(f"name {name!r} has a '/' or a control character; leave it out")
 

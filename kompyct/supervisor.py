@@ -172,9 +172,7 @@ class ComponentSupervisor(Component[Any]):
         history.restarts = charged
         cell.signal(type(cell).obey_rebuild, fault, handler.call)
 
-    def _fallback(
-        self, fault: FaultContext[Any], error: BaseException | None
-    ) -> RecoveryHandler:
+    def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:
         cell = fault._facts.cell
         fallback = cell.options.fallback
         self._publisher.publish(

@@ -300,7 +300,9 @@ class ComponentSystem:
         if self._cause is not None:
             raise self._cause
 
-    def run(self, *, shutdown_timeout: float | None = SHUTDOWN_TIMEOUT, drain: float = 0.0) -> None:
+    def run(
+        self, *, shutdown_timeout: float | None = SHUTDOWN_TIMEOUT, drain: float = 0.0
+    ) -> None:
         """Be the life of a program: wait for SIGINT or SIGTERM, then shut down in order.
 
         For the main thread. It installs handlers for the two signals and restores those it found.

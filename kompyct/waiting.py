@@ -11,16 +11,17 @@ from _thread import allocate_lock
 from typing import Any, Protocol
 
 from kompyct.errors import AskCircleError
-from kompyct.messages import Envelope
+from kompyct.messages import Ask, Envelope
 
 
 class Runner(Protocol):
     """A thread, or a test's loop, that runs the turns of components."""
 
-    cell: Any
-    """What is being run; None between turns."""
+    @property
+    def cell(self) -> Any:
+        """What is being run; None between turns."""
 
-    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """Send `envelope` to the cell `target` and wait until it is settled.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kompyct.clock import SECOND, Alarm, ManualClock
 from kompyct.deadline import AbandonedError, Deadline
-from kompyct.messages import Envelope
+from kompyct.messages import Ask
 from kompyct.waiting import enter_ask, here, leave_ask
 
 
@@ -112,7 +112,7 @@ class ManualBackend:
             self._clock.ring_next(due)
         return True
 
-    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.ask`."""
         asker = self.cell
         if asker is not None:
@@ -120,7 +120,7 @@ class ManualBackend:
         try:
             target.send_ask(envelope)
             if target.system.backend is not self:  # it runs elsewhere, on threads of its own
-                return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+                return envelope.done.acquire(True, timeout)
             return self.run_until(envelope.settled, timeout)
         finally:
             if asker is not None:

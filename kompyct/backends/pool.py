@@ -20,7 +20,7 @@ from typing import Any
 
 from kompyct.clock import Clock
 from kompyct.deadline import AbandonedError, Deadline
-from kompyct.messages import Envelope
+from kompyct.messages import Ask
 from kompyct.waiting import enter_ask, here, leave_ask
 
 TICK = 0.010
@@ -301,7 +301,7 @@ class _Worker(threading.Thread):
             if self.surplus and pool.step_aside(self) and not pool.park(self):
                 return
 
-    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.ask`."""
         item = self.item
         enter_ask(item, target, envelope)
@@ -309,7 +309,7 @@ class _Worker(threading.Thread):
             target.send_ask(envelope)
             self.pool.block(self)
             try:
-                return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+                return envelope.done.acquire(True, timeout)
             finally:
                 self.pool.unblock(self)
         finally:

@@ -15,7 +15,7 @@ from pykka._envelope import Envelope as PykkaEnvelope
 
 from kompyct.deadline import AbandonedError
 from kompyct.lifecycle import State
-from kompyct.messages import Envelope
+from kompyct.messages import Ask
 from kompyct.waiting import enter_ask, here, leave_ask
 
 _WAKE: PykkaEnvelope[None] = PykkaEnvelope(None)
@@ -56,7 +56,10 @@ class _Host(ThreadingActor):
 
     kind = "thread"
     use_daemon_thread = True
-    _create_actor_inbox = staticmethod(SimpleQueue)  # type: ignore[assignment]
+
+    @staticmethod
+    def _create_actor_inbox() -> SimpleQueue[PykkaEnvelope[None]]:  # type: ignore[override]
+        return SimpleQueue()
 
     def __init__(self, cell: Any, backend: ThreadBackend) -> None:
         super().__init__()
@@ -86,12 +89,12 @@ class _Host(ThreadingActor):
         if cell.state is State.DESTROYED:
             self.actor_stopped.set()
 
-    def ask(self, target: Any, envelope: Envelope, timeout: float) -> bool:
+    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.ask`."""
         cell = self.cell
         enter_ask(cell, target, envelope)
         try:
             target.send_ask(envelope)
-            return envelope.done.acquire(True, timeout)  # type: ignore[union-attr,no-any-return]
+            return envelope.done.acquire(True, timeout)
         finally:
             leave_ask(cell)
