@@ -40,6 +40,7 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """Nanoseconds since some fixed point."""
+        ...
 
     def set(self, alarm: Alarm) -> None:
         """Ring `alarm` when it is due, never early; from any thread."""

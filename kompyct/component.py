@@ -19,9 +19,10 @@ from kompyct.errors import (
     UnboundComponentError,
     UnhandledMessageError,
 )
-from kompyct.faults import FaultClass, RecoveryFunction, Registration
+from kompyct.faults import FaultClass, RecoveryFunction
 from kompyct.lifecycle import State
 from kompyct.ref import ComponentRef, EarlyRef
+from kompyct.registration import Registration
 from kompyct.timers import Timer
 from kompyct.waiting import here
 
@@ -93,7 +94,7 @@ class Component(Generic[M]):
     @property
     def system(self) -> ComponentSystem:
         """The system this component runs in."""
-        return self._living_cell().system
+        return self._living_cell().runtime.system
 
     @system.setter
     def system(self, value: object) -> NoReturn:
@@ -180,7 +181,7 @@ class Component(Generic[M]):
                 stacklevel=2,
             )
         data = None if snapshot is NO_SNAPSHOT else encode(snapshot)
-        now = cell.system.clock.now()
+        now = cell.runtime.clock.now()
         registration = Registration(
             function, data, now, cell.position(), cell.active_period, cell.hook
         )
@@ -229,13 +230,11 @@ class Component(Generic[M]):
 
     def stop_self(self) -> None:
         """Pause once the message in hand is handled; messages wait for the next start."""
-        cell = self._living_cell()
-        cell.signal(type(cell).obey_stop, None)
+        self._living_cell().request_stop()
 
     def kill_self(self, *, after_messages: bool = False) -> None:
         """End once the message in hand is handled, or all that are waiting now."""
-        cell = self._living_cell()
-        cell.signal(type(cell).obey_kill, None, False, after_messages)
+        self._living_cell().request_kill(after_messages=after_messages)
 
     # -- private ----------------------------------------------------------------------------
 
@@ -270,7 +269,7 @@ class Component(Generic[M]):
         if missed not in ("skip", "burst"):
             raise ArgumentError(f"missed is {missed!r}; give 'skip' or 'burst'")
         cell = self._active_cell("timers are set")
-        clock = cell.system.clock
+        clock = cell.runtime.clock
         timer = Timer(cell, clock.now() + delay, period, action, burst=missed == "burst")
         if cell.timers is None:
             cell.timers = set()

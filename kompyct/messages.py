@@ -37,12 +37,6 @@ class Done(Protocol):
     def release(self) -> None: ...
 
 
-class Waitable(Done, Protocol):
-    """What an asker waits on until it is released: a lock."""
-
-    def acquire(self, blocking: bool, timeout: float, /) -> bool: ...
-
-
 class _Pending:
     """The value of an envelope that nobody has answered yet."""
 
@@ -99,7 +93,7 @@ class Ask(Envelope):
     """Only a type: an envelope made by `new_ask`, which its sender waits for."""
 
     __slots__ = ()
-    done: Waitable
+    done: Any  # a lock while it is waited for, later what counts late replies
 
 
 def new_ask(message: Any) -> Ask:

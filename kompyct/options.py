@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
+from kompyct.errors import ArgumentError, ArgumentTypeError
 from kompyct.restart import RestartLimit
 
 Overflow = Literal["error", "drop_new", "drop_old"]
@@ -23,7 +24,34 @@ class Options:
         overflow: what a full mailbox does.
     """
 
-    budget: RestartLimit = RestartLimit()
+    budget: RestartLimit = field(default_factory=RestartLimit)
     fallback: Fallback = "end"
     mailbox_limit: int | None = None
     overflow: Overflow = "error"
+
+
+def checked_options(
+    budget: RestartLimit | None,
+    fallback: str,
+    mailbox_limit: int | None,
+    overflow: str,
+) -> Options:
+    """The options for what `create` was given.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: for bad values.
+    """
+    if budget is None:
+        budget = RestartLimit()
+    elif not isinstance(budget, RestartLimit):
+        raise ArgumentTypeError(f"budget is {budget!r}; give a RestartLimit")
+    if fallback not in get_args(Fallback):
+        raise ArgumentError(f"fallback is {fallback!r}; give one of {get_args(Fallback)}")
+    if overflow not in get_args(Overflow):
+        raise ArgumentError(f"overflow is {overflow!r}; give one of {get_args(Overflow)}")
+    if mailbox_limit is not None:
+        if isinstance(mailbox_limit, bool) or not isinstance(mailbox_limit, int):
+            raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
+        if mailbox_limit < 1:
+            raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
+    return Options(budget, fallback, mailbox_limit, overflow)  # type: ignore[arg-type]

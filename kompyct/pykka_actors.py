@@ -11,6 +11,7 @@ import pykka
 from pykka import messages
 from pykka._introspection import get_attr_directly
 
+from kompyct.backends.manual import ManualBackend
 from kompyct.component import Component
 from kompyct.errors import ArgumentError, ArgumentTypeError, ComponentDestroyedError
 from kompyct.faults import FaultClass
@@ -119,15 +120,15 @@ class _ActorRef(pykka.ActorRef[Any]):
         future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
         cell = self._ref._cell
         envelope = self._send(message, future)
-        backend = cell.system.backend
-        if block and here.runner is backend:
+        backend = cell.runtime.backend
+        if block and isinstance(backend, ManualBackend) and here.runner is backend:
             # Under a manual backend nobody else runs the component: whoever waits does.
             backend.run_until(envelope.settled, -1 if timeout is None else timeout)
         return future.get(timeout=timeout) if block else future
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         alive = self.is_alive()
-        ended = self._ref._cell.system.kill(self._ref, after_messages=True)
+        ended = self._ref._cell.runtime.system.kill(self._ref, after_messages=True)
         stopped: pykka.ThreadingFuture[bool] = pykka.ThreadingFuture()
         stopped.set_get_hook(lambda timeout: (ended.result(timeout), alive)[1])
         return stopped.get(timeout=timeout) if block else stopped

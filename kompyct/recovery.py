@@ -13,7 +13,7 @@ from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError
 from kompyct.faults import Answer, FaultContext, RecoveryHandler
 
 if TYPE_CHECKING:
-    from kompyct.system import ComponentSystem
+    from kompyct.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class RecoveryJob:
     It and the watchdog race for the claim of `_deadline`: the winner's decision counts.
     """
 
-    __slots__ = ("_deadline", "_decide", "_system", "asking", "asleep", "fault", "superseded")
+    __slots__ = ("_deadline", "_decide", "_runtime", "asking", "asleep", "fault", "superseded")
 
     def __init__(
         self,
-        system: ComponentSystem,
+        runtime: Runtime,
         fault: FaultContext[Any],
         decide: Callable[[Decision | LateRecovery], None],
     ) -> None:
-        self._system = system
+        self._runtime = runtime
         self._decide = decide
         self._deadline: Deadline | None = None
         self.fault = fault
@@ -65,11 +65,11 @@ class RecoveryJob:
 
     def run(self) -> bool:
         """Call the function, then the handler; False, since there is never more."""
-        system = self._system
+        runtime = self._runtime
         fault = self.fault
-        due = system.clock.now() + system.recovery_deadline
+        due = runtime.clock.now() + runtime.recovery_deadline
         self._deadline = deadline = Deadline(due, self._expire)
-        system.watch(deadline)
+        runtime.watch(deadline)
         handler: RecoveryHandler | None = None
         error: BaseException | None = None
         try:
@@ -79,25 +79,25 @@ class RecoveryJob:
         except BaseException as raised:
             error = raised
         if deadline.claim():
-            system.unwatch(deadline)
+            runtime.unwatch(deadline)
             self._decide(Decision(fault, handler, error))
         else:
             self._decide(LateRecovery(fault))
         return False
 
     def _answer(self) -> RecoveryHandler:
-        system = self._system
+        runtime = self._runtime
         fault = self.fault
         registration = fault._facts.registration
         end = fault.end()
-        if registration is None or system.stopping:
+        if registration is None or runtime.stopping:
             return end
         handler = self._checked(registration.function(fault), "recovery function")
         while handler.answer is Answer.RECOVER_WITH and handler.call is not None:
-            if system.stopping:
+            if runtime.stopping:
                 return end
             log = logging.getLogger(f"kompyct.component.{fault.path}")
-            answer = handler.call(fault, system, log)
+            answer = handler.call(fault, runtime.system, log)
             if answer is None:
                 return end
             handler = self._checked(answer, "recovery action")
@@ -118,7 +118,7 @@ class RecoveryJob:
         return answer
 
     def _expire(self) -> None:
-        seconds = self._system.recovery_deadline / SECOND
+        seconds = self._runtime.recovery_deadline / SECOND
         error = RecoveryTimeoutError(
             f"the recovery of component {self.fault.path!r} took more than {seconds:g} s "
             "and was abandoned"

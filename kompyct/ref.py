@@ -19,7 +19,7 @@ from kompyct.errors import (
     as_raised,
 )
 from kompyct.lifecycle import State
-from kompyct.messages import PENDING, Envelope, Request, new_ask
+from kompyct.messages import Ask, Envelope, Request, new_ask
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class ComponentRef(Generic[M]):
             Exception: what handling it raised, as itself.
             MailboxFullError: as in `tell`.
         """
-        if timeout is not ASK_TIMEOUT:
-            timeout = lock_timeout(timeout)
+        limit = ASK_TIMEOUT if timeout is ASK_TIMEOUT else lock_timeout(timeout)
         if not block:
             return self._ask_later(request)
         cell = self._cell
@@ -101,20 +100,12 @@ class ComponentRef(Generic[M]):
             cell.has_asks = True  # after the append: the turn clears it before it looks
             if cell.asleep and cell.flag.acquire(False):
                 cell.backend.wake(cell)
-            answered = envelope.done.acquire(True, timeout)
+            answered = envelope.done.acquire(True, limit)
         else:
-            answered = runner.ask(cell, envelope, timeout)
-        if not answered:
-            envelope.done = cell.system.late_replies
-        if envelope.error is not None:
-            raise as_raised(envelope.error, cell.path)
-        if envelope.value is not PENDING:
+            answered = runner.ask(cell, envelope, limit)
+        if answered and envelope.error is None:
             return envelope.value
-        raise AskTimeoutError(
-            f"component {cell.path!r} ({cell.state.value}) did not reply to "
-            f"{type(request).__qualname__} within {timeout:g} s; give it more time, "
-            "or see what it is doing in system.tree()"
-        )
+        return self._reply(envelope, limit)
 
     async def ask_async(self, request: Request[R], timeout: float | None = ASK_TIMEOUT) -> R:
         """`ask` for a coroutine; it blocks no thread.
@@ -184,7 +175,7 @@ class ComponentRef(Generic[M]):
         return self._cell.state is not State.DESTROYED
 
     def __repr__(self) -> str:
-        return f"<ComponentRef {self.path!r} in {self._cell.system.name!r}>"
+        return f"<ComponentRef {self.path!r} in {self._cell.runtime.name!r}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ComponentRef) and other._cell is self._cell
@@ -194,11 +185,32 @@ class ComponentRef(Generic[M]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         cell = self._cell
-        return _find, (cell.system.key, cell.path, cell.id)
+        return _find, (cell.runtime.key, cell.path, cell.id)
+
+    def reply_to(self, envelope: Ask, timeout: float | None) -> Any:
+        """Wait for the reply to an ask that has been sent, as `ask` does."""
+        limit = lock_timeout(timeout)
+        envelope.done.acquire(True, limit)
+        return self._reply(envelope, limit)
+
+    def _reply(self, envelope: Ask, limit: float) -> Any:
+        """The value or the error of `envelope`, whose asker waits no longer."""
+        cell = self._cell
+        if not envelope.settled():
+            envelope.done = cell.runtime.late_replies  # from here on a reply is only counted
+        if envelope.error is not None:
+            raise as_raised(envelope.error, cell.path)
+        if envelope.settled():
+            return envelope.value
+        raise AskTimeoutError(
+            f"component {cell.path!r} ({cell.state.value}) did not reply to "
+            f"{type(envelope.message).__qualname__} within {limit:g} s; give it more time, "
+            "or see what it is doing in system.tree()"
+        )
 
     def _ask_later(self, request: Request[R]) -> Future[R]:
         cell = self._cell
-        future: Future[R] = cell.system.new_future()
+        future: Future[R] = cell.runtime.new_future()
         envelope = Envelope(request)
         envelope.done = _ToFuture(envelope, future, cell.path)
         cell.send_ask(envelope)
@@ -267,8 +279,8 @@ def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
     Raises:
         ComponentDestroyedError: there is no such system or component any more.
     """
-    system = living_systems.get(key)
-    ref = None if system is None else system.ref_of(component_id)
+    runtime = living_systems.get(key)
+    ref = None if runtime is None else runtime.ref_of(component_id)
     if ref is None:
         raise ComponentDestroyedError(
             f"component {path!r}, which a pickled ref names, is not in this process any more"

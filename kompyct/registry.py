@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kompyct.clock import SECOND
 from kompyct.errors import ArgumentError, ArgumentTypeError, DuplicateNameError
@@ -51,7 +51,7 @@ class TreeNode:
 
     def counts(self) -> dict[str, int]:
         """How many children are `running`, `restarting` and `stopped`."""
-        counts = dict.fromkeys(("running", "restarting", "stopped"), 0)
+        counts: dict[str, int] = {"running": 0, "restarting": 0, "stopped": 0}
         for child in self.children:
             counts[child.status] += 1
         return counts
@@ -147,12 +147,14 @@ def check_name(name: object) -> None:
         raise ArgumentError(f"name {name!r} has a '/' or a control character; leave it out")
 
 
-def _node(cell: Any, now: int) -> TreeNode:
-    history = cell.history
+def _node(cell: Cell, now: int) -> TreeNode:
+    history = cell._history
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     component = cell.component
     registration = (component._registration if component is not None else None) or cell.recovery
-    saved = registration is not None and registration.data is not None
+    age = None
+    if registration is not None and registration.data is not None:
+        age = (now - registration.saved_at) / SECOND
     return TreeNode(
         cell.id,
         cell.name,
@@ -162,5 +164,5 @@ def _node(cell: Any, now: int) -> TreeNode:
         len(recent),
         cell.backend.kind,
         cell.waiting(),
-        (now - registration.saved_at) / SECOND if saved else None,
+        age,
     )

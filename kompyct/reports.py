@@ -39,7 +39,6 @@ def describe_fault(
     cell: Cell,
     component: Component[Any] | None,
     exception: BaseException,
-    traceback: TracebackType | None,
     phase: Phase,
     message: Any,
     fault_class: FaultClass,
@@ -48,8 +47,8 @@ def describe_fault(
 
     It counts the fault in the registration that will be used.
     """
-    now = cell.system.clock.now()
-    history = cell.history
+    now = cell.runtime.clock.now()
+    history = cell._history
     registration = cell.recovery
     facts = Facts()
     facts.cell = cell
@@ -57,7 +56,7 @@ def describe_fault(
     facts.kind = FaultKind.EXCEPTION
     facts.phase = phase
     facts.exception = exception
-    facts.traceback = traceback
+    facts.traceback = exception.__traceback__
     facts.fault_class = fault_class
     facts.registration = registration
     facts.time = now
@@ -88,7 +87,7 @@ def describe_fault(
 
 def identity(cell: Cell) -> tuple[int, str, int, float]:
     """The first fields of every event about `cell`."""
-    return cell.id, cell.path, cell.incarnation, cell.system.clock.now() / SECOND
+    return cell.id, cell.path, cell.incarnation, cell.runtime.clock.now() / SECOND
 
 
 def faulted(fault: FaultContext[Any]) -> events.ComponentFaulted:
@@ -109,6 +108,11 @@ def faulted(fault: FaultContext[Any]) -> events.ComponentFaulted:
     )
 
 
+def benign_error(cell: Cell, exception: BaseException, phase: Phase) -> events.BenignError:
+    """The event of an exception that is no fault."""
+    return events.BenignError(*identity(cell), phase.value, type(exception).__qualname__)
+
+
 def restart_failed(fault: FaultContext[Any]) -> events.RestartFailed:
     """The event of a fault that befell a replacement before it had started."""
     return events.RestartFailed(
@@ -126,8 +130,8 @@ def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered
     """The report of a recovery from `fault` that has just succeeded."""
     facts = fault._facts
     budget = cell.options.budget
-    now = cell.system.clock.now()
-    history = cell.history
+    now = cell.runtime.clock.now()
+    history = cell._history
     restarts = len(budget.recent(history.restarts, now)) if history is not None else 0
     age = fault.snapshot_age
     return events.ComponentRecovered(

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kompyct import events
+from kompyct import events, signals
 from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
 from kompyct.errors import RecoveryTimeoutError, as_raised
@@ -24,6 +24,7 @@ from kompyct.reports import faulted, identity
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
+    from kompyct.runtime import Runtime
 
 MAX_ABANDONED = 8
 """Recoveries that may hang at once; beyond that the fallback applies without users' code."""
@@ -66,11 +67,11 @@ class ComponentSupervisor(Component[Any]):
         self,
         publisher: Publisher,
         on_undelivered: Callable[[str, Any], object] | None,
-        escalate: Callable[[BaseException], None],
+        runtime: Runtime,
     ) -> None:
         self._publisher = publisher
         self._on_undelivered = on_undelivered
-        self._escalate = escalate
+        self._runtime = runtime
         self._abandoned = 0  # recoveries that hang
         self._ending: EndAll | None = None
         self._to_end: list[Cell] = []  # in start order
@@ -102,10 +103,10 @@ class ComponentSupervisor(Component[Any]):
     def _consider(self, fault: FaultContext[Any]) -> None:
         facts = fault._facts
         cell = facts.cell
-        system = self.system
+        runtime = self._runtime
         name = type(fault.exception).__qualname__
         publish = self._publisher.publish
-        if system.stopping:
+        if runtime.stopping:
             publish(faulted(fault))
             self._end(fault, f"{name} while the system was shutting down")
         elif facts.fault_class is FaultClass.UNRECOVERABLE:
@@ -121,7 +122,7 @@ class ComponentSupervisor(Component[Any]):
             self._carry_out(Decision(fault, None, error))
         else:
             # First the job, then the telling: a log line takes longer than a recovery.
-            system.run_job(RecoveryJob(system, fault, system.tell_supervisor))
+            runtime.run_job(RecoveryJob(runtime, fault, runtime.tell_supervisor))
             publish(faulted(fault))
 
     def _carry_out(self, decision: Decision) -> None:
@@ -135,14 +136,14 @@ class ComponentSupervisor(Component[Any]):
         if handler is None:
             handler = self._fallback(fault, decision.error)
         answer = handler.answer
-        if self.system.stopping and answer is not Answer.ESCALATE:
+        if self._runtime.stopping and answer is not Answer.ESCALATE:
             self._end(fault, f"{name} while the system was shutting down")
         elif answer is Answer.RESTART:
             self._restart(fault, handler)
         elif answer is Answer.ESCALATE:
             self._publisher.publish(events.Escalated(*identity(cell), name))
             self._end(fault, f"{name}, escalated")
-            self._escalate(as_raised(fault.exception, cell.path))
+            self._runtime.escalate(as_raised(fault.exception, cell.path))
         elif answer is Answer.IGNORE:
             self._publisher.publish(events.FaultIgnored(*identity(cell), name))
             self._end(fault, f"{name}, ignored by its recovery function")
@@ -159,7 +160,7 @@ class ComponentSupervisor(Component[Any]):
             self._publisher.publish(events.RestartRefused(*identity(cell), reason))
             self._end(fault, f"{name} in on_kill")
             return
-        charged = budget.charge(history.restarts, self.system.clock.now())
+        charged = budget.charge(history.restarts, self._runtime.clock.now())
         if charged is None:
             limit = (budget.max_restarts, budget.within)
             self._publisher.publish(events.RestartLimitReached(*identity(cell), name, *limit))
@@ -170,7 +171,7 @@ class ComponentSupervisor(Component[Any]):
             )
             return
         history.restarts = charged
-        cell.signal(type(cell).obey_rebuild, fault, handler.call)
+        cell.signal(signals.rebuild, fault, handler.call)
 
     def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:
         cell = fault._facts.cell
@@ -189,7 +190,7 @@ class ComponentSupervisor(Component[Any]):
 
     def _end(self, fault: FaultContext[Any], reason: str) -> None:
         cell = fault._facts.cell
-        cell.signal(type(cell).obey_end, fault, reason)
+        cell.signal(signals.end, fault, reason)
 
     # -- messages that nobody handles -------------------------------------------------------
 
@@ -215,7 +216,7 @@ class ComponentSupervisor(Component[Any]):
         if self._ending is not None:
             return  # under way; the system shares the future
         self._ending = order
-        self._to_end = self.system.in_start_order()
+        self._to_end = self._runtime.registry.in_start_order()
         self._end_next()
 
     def _end_next(self) -> None:
@@ -227,9 +228,9 @@ class ComponentSupervisor(Component[Any]):
         while self._to_end:
             cell = self._to_end.pop()
             if cell.state is not State.DESTROYED:
-                draining = self.system.clock.now() < order.drain_until
+                draining = self._runtime.clock.now() < order.drain_until
                 self._await(cell, order.drain_until if draining else None)
-                cell.signal(type(cell).obey_kill, None, False, draining)
+                cell.signal(signals.kill, None, False, draining)
                 return
         self._awaited = None
         if not order.done.done():
@@ -237,14 +238,14 @@ class ComponentSupervisor(Component[Any]):
 
     def _await(self, cell: Cell, until: int | None) -> None:
         self._awaited = cell.id
-        clock = self.system.clock
+        clock = self._runtime.clock
         overdue = _Overdue(cell.id)
-        tell = self.system.tell_supervisor
+        tell = self._runtime.tell_supervisor
         self._alarm = Alarm(until or clock.now() + END_DEADLINE, lambda: tell(overdue))
         clock.set(self._alarm)
 
     def _give_up_waiting(self) -> None:
-        cell = self.system.cell_of(self._awaited)
+        cell = self._runtime.registry.get(self._awaited)
         order = self._ending
         assert order is not None
         if cell is None:
@@ -252,7 +253,7 @@ class ComponentSupervisor(Component[Any]):
         if order.drain_until:  # the time to drain is over; now it has the usual time to end
             order = self._ending = EndAll(order.done, 0)
             self._await(cell, None)
-            cell.signal(type(cell).obey_kill, None, False)
+            cell.signal(signals.kill, None, False)
             return
         self._publisher.publish(events.Abandoned(*identity(cell)))
         self._end_next()

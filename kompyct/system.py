@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import signal
 import threading
-import uuid
-import warnings
-import weakref
-from _thread import allocate_lock
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from itertools import count
+from collections.abc import Callable
+from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, get_args
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
-from kompyct import events
-from kompyct.backends import Graveyard, check_kind, make_backend
-from kompyct.backends.manual import ManualBackend, ManualFuture
+from kompyct import events, signals
+from kompyct.backends import check_kind
 from kompyct.cell import START, Cell
-from kompyct.clock import Clock, ManualClock, SystemClock, lock_timeout, nanoseconds
+from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.component import Component
 from kompyct.errors import (
     ArgumentError,
@@ -28,31 +21,19 @@ from kompyct.errors import (
     ComponentCreateError,
     InvalidComponentError,
     ReservedNameError,
-    ShutdownTimeoutError,
     SystemShutdownError,
-    UnknownBackendError,
 )
 from kompyct.lifecycle import State
-from kompyct.options import Fallback, Options, Overflow
-from kompyct.publisher import Publisher
+from kompyct.options import Fallback, Overflow, checked_options
 from kompyct.recovery import RecoveryJob
-from kompyct.ref import ComponentRef, InlineRef, living_systems
-from kompyct.registry import Registry, TreeNode, check_name
+from kompyct.ref import ComponentRef, InlineRef
+from kompyct.registry import TreeNode, check_name
 from kompyct.reports import identity
 from kompyct.restart import RestartLimit
-from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
+from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
 from kompyct.waiting import here
 
-if TYPE_CHECKING:
-    from kompyct.deadline import Deadline
-
 M = TypeVar("M")
-
-SHUTDOWN_TIMEOUT = 30.0
-"""Seconds that leaving `with` gives a system to end."""
-
-AT_EXIT_TIMEOUT = 5.0
-"""Seconds that the end of the program gives a system that is still open."""
 
 
 class ComponentSystem:
@@ -98,34 +79,17 @@ class ComponentSystem:
             raise ArgumentError(f"recovery_deadline is {recovery_deadline!r}; give > 0 seconds")
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
-        self.key = uuid.uuid4().hex
-        self.name = name or f"kompyct-{self.key[:6]}"
-        self.recovery_deadline = deadline  # nanoseconds
-        self.late_replies = LateReplies()
-        self.checked_classes: set[type[Component[Any]]] = set()
-        self.stopping = False  # set once, under _state
-        self.signals = allocate_lock()  # protects the `control` of every cell
-        if clock is None:
-            clock = ManualClock() if backend == "manual" else SystemClock(f"{self.name}-clock")
-        self.clock: Clock = clock
-        self._state = allocate_lock()  # protects stopping, _cause and _backends
-        self._ended: Future[None] = Future()  # every component has ended, or was left behind
-        self._over: Future[None] = Future()  # so have clock and backends
-        self._overtime: ShutdownTimeoutError | None = None  # set before _over
-        self._cause: BaseException | None = None
-        self._registry = Registry()
-        self._numbers = count(1)
-        self.orders = count(1)  # of starts
-        self._graveyard = Graveyard()
-        self._default_kind = backend
-        self._backends: dict[str, Any] = {backend: make_backend(backend, self.name, clock)}
-        self.backend = self._backends[backend]
-        # Where supervisor and recoveries run.
-        self._core = self.backend if backend != "thread" else self._backend_of("pool")
-        self._options = Options()
-        self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
-        living_systems[self.key] = self
-        self._at_exit = _at_exit(self)
+        self._runtime = Runtime(self, name, backend, clock, deadline, on_event, on_undelivered)
+
+    @property
+    def name(self) -> str:
+        """The system's name."""
+        return self._runtime.name
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of its timers and events."""
+        return self._runtime.clock
 
     # -- components -------------------------------------------------------------------------
 
@@ -164,7 +128,8 @@ class ComponentSystem:
             SystemShutdownError: the system is shutting down.
             ArgumentError, ArgumentTypeError, UnknownBackendError: for bad values.
         """
-        if self.stopping:
+        runtime = self._runtime
+        if runtime.stopping:
             raise SystemShutdownError(
                 f"system {self.name!r} is shutting down; create components before that"
             )
@@ -172,18 +137,18 @@ class ComponentSystem:
             raise ArgumentTypeError(
                 f"factory is {factory!r}; give a class or a function that makes a component"
             )
-        target = self.backend if backend is None else self._backend_of(backend)
-        options = self._options
+        target = runtime.backend if backend is None else runtime.backend_of(backend)
+        options = runtime.options
         if (
             budget is not None
             or fallback != "end"
             or mailbox_limit is not None
             or overflow != "error"
         ):
-            options = _checked_options(budget, fallback, mailbox_limit, overflow)
+            options = checked_options(budget, fallback, mailbox_limit, overflow)
         if name is not None:
             check_name(name)
-        cell = Cell(self, next(self._numbers), name, factory, target, options)
+        cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
         if name is None:
             try:
                 cell.component = cell.make(factory)
@@ -193,9 +158,9 @@ class ComponentSystem:
             self._make_named(cell, name)
         if start:
             cell.control = START  # nobody else knows the cell yet
-        self._registry.add(cell)
-        if self.stopping:  # it began meanwhile, and may not have seen this one
-            cell.signal(Cell.obey_kill, None, True)
+        runtime.registry.add(cell)
+        if runtime.stopping:  # it began meanwhile, and may not have seen this one
+            cell.signal(signals.kill, None, True)
         elif start and cell.flag.acquire(False):
             target.wake(cell)
         return InlineRef(cell) if inline_asks else ComponentRef(cell)
@@ -212,7 +177,7 @@ class ComponentSystem:
         cell = self._cell(ref)
         if cell.state is State.DESTROYED:
             raise cell.gone()
-        return self._signal(cell, Cell.obey_start)
+        return self._signal(cell, signals.start)
 
     def stop(self, ref: ComponentRef[Any]) -> Future[None]:
         """Pause the component: it keeps its state, messages wait for the next start.
@@ -220,7 +185,7 @@ class ComponentSystem:
         Returns: a future, done when `on_stop` has returned, at once if there is nothing to stop;
             it raises `ComponentFaultError` if that faulted.
         """
-        return self._signal(self._cell(ref), Cell.obey_stop)
+        return self._signal(self._cell(ref), signals.stop)
 
     def kill(
         self, ref: ComponentRef[Any], *, brutal: bool = False, after_messages: bool = False
@@ -234,7 +199,7 @@ class ComponentSystem:
         Returns: a future, done when `on_kill` has returned and the name is free; it raises
             `ComponentFaultError` if that faulted.
         """
-        return self._signal(self._cell(ref), Cell.obey_kill, brutal, after_messages)
+        return self._signal(self._cell(ref), signals.kill, brutal, after_messages)
 
     start_notify = start
     stop_notify = stop
@@ -242,17 +207,30 @@ class ComponentSystem:
 
     def find(self, path: str) -> ComponentRef[Any] | None:
         """The living component at `path`; None if there is none."""
-        cell = self._registry.find(path)
+        cell = self._runtime.registry.find(path)
         return None if cell is None else ComponentRef(cell)
 
     def tree(self) -> TreeNode:
         """A picture of the system: its root, with a child for each component."""
-        now = self.clock.now()
-        root = self._supervisor
-        children = self._registry.nodes(now)
+        runtime = self._runtime
+        root = runtime.supervisor
         return TreeNode(
-            0, self.name, "", root.state, 1, 0, root.backend.kind, root.waiting(), None, children
+            0,
+            runtime.name,
+            "",
+            root.state,
+            root.incarnation,
+            0,
+            root.backend.kind,
+            root.waiting(),
+            None,
+            runtime.registry.nodes(runtime.clock.now()),
         )
+
+    @property
+    def late_replies(self) -> int:
+        """Replies so far that came after their asker had given up."""
+        return self._runtime.late_replies.count
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -272,17 +250,16 @@ class ComponentSystem:
             ArgumentError, ArgumentTypeError: for other values.
         """
         limit = lock_timeout(timeout)
-        self._begin_shutdown(limit, nanoseconds(drain, "drain"))
+        runtime = self._runtime
+        runtime.begin_shutdown(limit, nanoseconds(drain, "drain"))
         runner = here.runner
         if runner is not None and runner.cell is not None:
             return
-        if isinstance(self.backend, ManualBackend):
-            self._end_manually(limit)
-        if not self._wait_until_over(limit):
-            self._cut_short()
-            self._wait_until_over(-1)
-        if self._overtime is not None:
-            raise self._overtime
+        if not runtime.wait_until_over(limit):
+            runtime.cut_short()
+            runtime.wait_until_over(-1)
+        if runtime.overtime is not None:
+            raise runtime.overtime
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the system has ended.
@@ -295,10 +272,10 @@ class ComponentSystem:
             Exception: the cause, if the system stopped because a fault was escalated; a cause
                 that is no `Exception` comes as `ComponentFaultError`.
         """
-        if not self._wait_until_over(lock_timeout(timeout)):
+        if not self._runtime.wait_until_over(lock_timeout(timeout)):
             raise TimeoutError(f"system {self.name!r} has not ended within {timeout} s")
-        if self._cause is not None:
-            raise self._cause
+        if self._runtime.cause is not None:
+            raise self._runtime.cause
 
     def run(
         self, *, shutdown_timeout: float | None = SHUTDOWN_TIMEOUT, drain: float = 0.0
@@ -326,20 +303,20 @@ class ComponentSystem:
             number: signal.signal(number, lambda *_: news.put("signal"))
             for number in (signal.SIGINT, signal.SIGTERM)
         }
-        self._over.add_done_callback(lambda _: news.put("over"))
+        self._runtime.over.add_done_callback(lambda _: news.put("over"))
         try:
             signals = 0
             while news.get() != "over":
                 signals += 1
                 if signals == 1:
-                    self._begin_shutdown(limit, drain_time)
+                    self._runtime.begin_shutdown(limit, drain_time)
                 else:
-                    self._cut_short()
+                    self._runtime.cut_short()
         finally:
             for number, handler in found.items():
                 signal.signal(number, handler)
-        if self._overtime is not None:
-            raise self._overtime
+        if self._runtime.overtime is not None:
+            raise self._runtime.overtime
         self.wait()
 
     def __enter__(self) -> Self:
@@ -352,114 +329,33 @@ class ComponentSystem:
         traceback: TracebackType | None,
     ) -> None:
         self.shutdown()
-        if error is None and self._cause is not None:
-            raise self._cause
+        if error is None and self._runtime.cause is not None:
+            raise self._runtime.cause
 
     def __repr__(self) -> str:
-        return f"<ComponentSystem {self.name!r}, {len(self._registry)} components>"
-
-    # -- for cells and supervisor -----------------------------------------------------------
-
-    def tell_supervisor(self, message: Any) -> None:
-        """Send the root supervisor a fault, a decision or an event."""
-        self._supervisor.send(message)
-
-    emit = tell_supervisor
-    supervise = tell_supervisor
-
-    def undelivered(self, cell: Cell, messages: Sequence[Any], reason: str) -> None:
-        """Make dead letters of `messages`."""
-        if cell is not self._supervisor:
-            self.emit(Undelivered(identity(cell), tuple(messages), reason))
-
-    def run_job(self, job: RecoveryJob) -> None:
-        """Have `job` run off the supervisor's turn."""
-        self._core.wake(job)
-
-    def watch(self, deadline: Deadline) -> None:
-        """Have the watchdog look after `deadline`."""
-        self._core.watch(deadline)
-
-    def unwatch(self, deadline: Deadline) -> None:
-        """The watchdog need not look after it any more."""
-        self._core.unwatch(deadline)
-
-    def forget(self, cell: Cell) -> Graveyard:
-        """Strike out a component that has ended; returns where it runs from now on."""
-        self._registry.remove(cell)
-        return self._graveyard
-
-    def cell_of(self, number: int | None) -> Cell | None:
-        """The living component of that number."""
-        return self._registry.get(number)
-
-    def ref_of(self, number: int) -> ComponentRef[Any] | None:
-        """A ref of the living component of that number."""
-        cell = self._registry.get(number)
-        return None if cell is None else ComponentRef(cell)
-
-    def in_start_order(self) -> list[Cell]:
-        """Every component, the first started first."""
-        return self._registry.in_start_order()
-
-    def new_future(self) -> Future[Any]:
-        """A future that waits as this system's backend needs it."""
-        if isinstance(self.backend, ManualBackend):
-            return ManualFuture(self.backend)
-        return Future()
-
-    def note_interrupt(self, interrupt: BaseException) -> None:
-        """Ctrl+C hit a component: where that ran on the main thread, it is raised again (S-35)."""
-        if isinstance(self.backend, ManualBackend):
-            self.backend.interrupt = interrupt
+        return f"<ComponentSystem {self.name!r}, {len(self._runtime.registry)} components>"
 
     # -- private ----------------------------------------------------------------------------
-
-    def _make_supervisor(
-        self,
-        publisher: Publisher,
-        on_undelivered: Callable[[str, Any], object] | None,
-    ) -> Cell:
-        def make() -> ComponentSupervisor:
-            return ComponentSupervisor(publisher, on_undelivered, self._escalate)
-
-        cell = Cell(self, 0, "supervisor", make, self._core, self._options)
-        cell.component = cell.make(make)
-        cell.signal(Cell.obey_start, None)
-        return cell
 
     def _cell(self, ref: ComponentRef[Any]) -> Cell:
         if not isinstance(ref, ComponentRef):
             raise ArgumentTypeError(f"{ref!r} is no component ref; give what create returned")
         cell = ref._cell
-        if cell.system is not self:
+        if cell.runtime is not self._runtime:
             raise ArgumentError(
-                f"component {cell.path!r} belongs to system {cell.system.name!r}, "
+                f"component {cell.path!r} belongs to system {cell.runtime.name!r}, "
                 f"not to {self.name!r}; ask that one"
             )
         return cell
 
     def _signal(self, cell: Cell, obey: Callable[..., None], *arguments: Any) -> Future[None]:
-        future = self.new_future()
+        future = self._runtime.new_future()
         cell.signal(obey, future, *arguments)
         return future
 
-    def _backend_of(self, kind: str) -> Any:
-        check_kind(kind)
-        if (kind == "manual") != (self._default_kind == "manual"):
-            raise UnknownBackendError(
-                f"backend is {kind!r}, and system {self.name!r} runs on {self._default_kind!r}; "
-                "a test drives all components of a system or none"
-            )
-        with self._state:
-            backend = self._backends.get(kind)
-            if backend is None:
-                backend = self._backends[kind] = make_backend(kind, self.name, self.clock)
-        return backend
-
     def _make_named(self, cell: Cell, name: str) -> None:
         """Reserve the name and make the component, or leave nothing."""
-        registry = self._registry
+        registry = self._runtime.registry
         predecessor = self._predecessor(name)
         if predecessor is None:
             registry.take_name(cell, name)
@@ -477,7 +373,7 @@ class ComponentSystem:
 
     def _refuse_creation(self, cell: Cell, error: BaseException) -> NoReturn:
         """Report that a first creation raised `error`, and raise what its caller is to get."""
-        self.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
+        self._runtime.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
         if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
             raise error
         raise ComponentCreateError(
@@ -491,117 +387,4 @@ class ComponentSystem:
         job = runner.cell if runner is not None else None
         if type(job) is not RecoveryJob or job.fault.name != name:
             return None
-        return job if self._registry.find(name) is job.fault._facts.cell else None
-
-    def _escalate(self, cause: BaseException) -> None:
-        with self._state:
-            if self._cause is None:
-                self._cause = cause
-        self._begin_shutdown(SHUTDOWN_TIMEOUT, 0)
-
-    def _begin_shutdown(self, limit: float, drain: int) -> None:
-        with self._state:
-            if self.stopping:
-                return
-            self.stopping = True
-        atexit.unregister(self._at_exit)
-        self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
-        if not isinstance(self.backend, ManualBackend):
-            threading.Thread(
-                target=self._end, args=(limit,), name=f"{self.name}-shutdown", daemon=True
-            ).start()
-
-    def _end(self, limit: float) -> None:
-        """Wait until every component has ended, then end clock and backends."""
-        try:
-            self._ended.result(None if limit == -1 else limit)
-        except TimeoutError:
-            self._overtime = ShutdownTimeoutError(
-                f"system {self.name!r} did not end within {limit:g} s; "
-                f"{len(self._registry)} components were left behind"
-            )
-        self.clock.close()
-        with self._state:
-            backends = tuple(self._backends.values())
-        for backend in backends:
-            backend.close(1.0)
-        # From now on events are published by whoever emits them.
-        self._supervisor.backend = self._graveyard
-        if self._supervisor.flag.acquire(False):
-            self._graveyard.wake(self._supervisor)
-        self._over.set_result(None)
-
-    def _end_manually(self, limit: float) -> None:
-        if not self._over.done():
-            self.backend.run_until(self._ended.done, limit)
-            self._end(0.0)
-
-    def _cut_short(self) -> None:
-        """Wait no longer for components to end."""
-        error = TimeoutError()
-        try:
-            self._ended.set_exception(error)
-        except InvalidStateError:  # they have just ended
-            pass
-
-    def _wait_until_over(self, limit: float) -> bool:
-        if isinstance(self.backend, ManualBackend):
-            self.backend.run_until(self._over.done, limit)
-        try:
-            self._over.result(None if limit == -1 else limit)
-        except TimeoutError:
-            return False
-        return True
-
-
-class LateReplies:
-    """The `done` of asks whose asker has given up: it counts the replies that nobody gets."""
-
-    def __init__(self) -> None:
-        self._lock = allocate_lock()  # protects count
-        self.count = 0
-
-    def release(self) -> None:
-        """A reply came too late."""
-        with self._lock:
-            self.count += 1
-
-
-def _checked_options(
-    budget: RestartLimit | None,
-    fallback: str,
-    mailbox_limit: int | None,
-    overflow: str,
-) -> Options:
-    if budget is None:
-        budget = RestartLimit()
-    elif not isinstance(budget, RestartLimit):
-        raise ArgumentTypeError(f"budget is {budget!r}; give a RestartLimit")
-    if fallback not in get_args(Fallback):
-        raise ArgumentError(f"fallback is {fallback!r}; give one of {get_args(Fallback)}")
-    if overflow not in get_args(Overflow):
-        raise ArgumentError(f"overflow is {overflow!r}; give one of {get_args(Overflow)}")
-    if mailbox_limit is not None:
-        if isinstance(mailbox_limit, bool) or not isinstance(mailbox_limit, int):
-            raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
-        if mailbox_limit < 1:
-            raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
-    return Options(budget, fallback, mailbox_limit, overflow)  # type: ignore[arg-type]
-
-
-def _at_exit(system: ComponentSystem) -> Callable[[], None]:
-    """What the end of the program does about a system that is still open."""
-    weak = weakref.ref(system)
-
-    def end() -> None:
-        left = weak()
-        if left is not None and not left.stopping:
-            warnings.warn(
-                f"system {left.name!r} was still open at exit; shut it down, or use `with`",
-                ResourceWarning,
-                stacklevel=1,
-            )
-            left.shutdown(AT_EXIT_TIMEOUT)
-
-    atexit.register(end)
-    return end
+        return job if self._runtime.registry.find(name) is job.fault._facts.cell else None

@@ -1,8 +1,8 @@
 """How are components tested, without waiting and with faults at will?
 
 `TestSystem` runs everything on the test's own thread in virtual time: five seconds pass in
-milliseconds, and every run gives the same result. `EventRecorder` and the `fail_*` functions work with any
-system.
+milliseconds, and every run gives the same result. `EventRecorder` and the `fail_*` functions work
+with any system.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
+from kompyct.backends.manual import ManualBackend
 from kompyct.clock import SECOND, ManualClock, nanoseconds
 from kompyct.component import Component
 from kompyct.deadline import SimulatedHang
@@ -108,6 +109,22 @@ class TestSystem(ComponentSystem):
             recovery_deadline=recovery_deadline,
         )
 
+    def run_until(self, reached: Callable[[], bool], timeout: float = 60.0) -> bool:
+        """Run, and let time pass where nothing is ready, until `reached()`.
+
+        Args:
+            timeout: virtual seconds, >= 0.
+
+        Returns: whether it was reached.
+        """
+        return self._backend.run_until(reached, timeout)
+
+    @property
+    def _backend(self) -> ManualBackend:
+        backend = self._runtime.backend
+        assert isinstance(backend, ManualBackend)
+        return backend
+
     @property
     def time(self) -> float:
         """Virtual seconds since the system was made."""
@@ -120,12 +137,11 @@ class TestSystem(ComponentSystem):
             ArgumentError, ArgumentTypeError: `seconds` is no finite number >= 0.
         """
         nanoseconds(seconds, "seconds")
-        self.backend.advance(seconds)
+        self._backend.advance(seconds)
 
     def run_until_idle(self) -> int:
         """Run all that is ready, in no time; returns how many turns that took."""
-        turns: int = self.backend.run_until_idle()
-        return turns
+        return self._backend.run_until_idle()
 
 
 def hang() -> NoReturn:

@@ -66,7 +66,7 @@ class Timer(Alarm):
         self._rung += 1
         period = self._period
         if period:
-            clock = cell.system.clock
+            clock = cell.runtime.clock
             self.due += period
             late = clock.now() - self.due
             if late >= 0:  # the clock itself fell behind, by this many further ticks

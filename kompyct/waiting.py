@@ -32,6 +32,7 @@ class Runner(Protocol):
         Raises:
             AskCircleError: `target` waits for the component that is asking.
         """
+        ...
 
 
 class _Here(threading.local):

@@ -40,7 +40,7 @@ class Bench:
     def until(self, reached: Callable[[], bool], limit: float = LIMIT) -> None:
         """Wait until `reached()`, in real or virtual time; fails after `limit` seconds."""
         if isinstance(self.system, TestSystem):
-            done = self.system.backend.run_until(reached, limit)
+            done = self.system.run_until(reached, limit)
         else:
             pause = threading.Event()
             for _ in range(int(limit / 0.001)):

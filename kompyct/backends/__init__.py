@@ -21,6 +21,7 @@ class Runnable(Protocol):
 
     def run(self) -> bool:
         """Do some of the work; True if there is more."""
+        ...
 
 
 class Backend(Protocol):

@@ -108,7 +108,7 @@ class ManualBackend:
             if due is None or (until is not None and due > until):
                 if until is not None:
                     self._clock.ring_next(until)
-                return reached()
+                return bool(reached())
             self._clock.ring_next(due)
         return True
 
@@ -119,9 +119,9 @@ class ManualBackend:
             enter_ask(asker, target, envelope)
         try:
             target.send_ask(envelope)
-            if target.system.backend is not self:  # it runs elsewhere, on threads of its own
-                return envelope.done.acquire(True, timeout)
-            return self.run_until(envelope.settled, timeout)
+            if target.runtime.backend is self:
+                return self.run_until(envelope.settled, timeout)
+            return bool(envelope.done.acquire(True, timeout))  # it runs on threads of its own
         finally:
             if asker is not None:
                 leave_ask(asker)

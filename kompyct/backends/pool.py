@@ -309,7 +309,7 @@ class _Worker(threading.Thread):
             target.send_ask(envelope)
             self.pool.block(self)
             try:
-                return envelope.done.acquire(True, timeout)
+                return bool(envelope.done.acquire(True, timeout))
             finally:
                 self.pool.unblock(self)
         finally:

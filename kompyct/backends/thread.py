@@ -58,7 +58,7 @@ class _Host(ThreadingActor):
     use_daemon_thread = True
 
     @staticmethod
-    def _create_actor_inbox() -> SimpleQueue[PykkaEnvelope[None]]:  # type: ignore[override]
+    def _create_actor_inbox() -> SimpleQueue[PykkaEnvelope[None]]:
         return SimpleQueue()
 
     def __init__(self, cell: Any, backend: ThreadBackend) -> None:
@@ -95,6 +95,6 @@ class _Host(ThreadingActor):
         enter_ask(cell, target, envelope)
         try:
             target.send_ask(envelope)
-            return envelope.done.acquire(True, timeout)
+            return bool(envelope.done.acquire(True, timeout))
         finally:
             leave_ask(cell)

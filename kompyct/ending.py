@@ -1,0 +1,174 @@
+"""How does a component end, and what becomes of its messages and resources?
+
+Functions of a cell; those without another note are for its turn only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kompyct import events
+from kompyct.clock import SECOND
+from kompyct.deadline import AbandonedError, Deadline, SimulatedHang
+from kompyct.errors import MailboxFullError
+from kompyct.lifecycle import State
+from kompyct.mailbox import ClosedBox
+from kompyct.messages import Envelope
+from kompyct.reports import identity
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+    from kompyct.component import Component
+
+KEEP_DEADLINE = 5 * SECOND
+"""How long closing kept resources may take before the turn is abandoned."""
+
+
+def close_box(cell: Cell) -> None:
+    """Take no more messages: asks fail from here on, tells become dead letters at the end."""
+    if type(cell.box) is ClosedBox:
+        return
+    waiting = cell.take_all()
+    cell.box = ClosedBox(lambda message: refuse(cell, message), cell.box)
+    cell.has_asks = False
+    for message in waiting:
+        refuse(cell, message)
+
+
+def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
+    """End the component for good; `error` names the fault that led to it, if one did.
+
+    The name is free before anybody is told.
+    """
+    runtime = cell.runtime
+    history = cell.history
+    history.reason = reason
+    history.fault = None
+    close_box(cell)
+    cell.state = State.DESTROYED
+    cell.component = None
+    cell.factory = None
+    cell.recovery = None
+    cell.backend = runtime.forget(cell)
+    _flush_letters(cell)
+    restarts = len(history.restarts)
+    runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
+    settle_waiters(cell, None, cell.gone())
+
+
+def close_kept(
+    cell: Cell,
+    component: Component[Any] | None,
+    cause: BaseException | None,
+    go_on: Callable[[], None],
+) -> None:
+    """Leave what `component` kept, last one first, then `go_on`.
+
+    If that takes longer than KEEP_DEADLINE, the watchdog takes the cell over and goes on
+    elsewhere; this thread then finds that it was abandoned.
+
+    Raises:
+        AbandonedError: the turn is somebody else's now; touch nothing any more.
+    """
+    kept = None if component is None else component._kept
+    if not kept:
+        go_on()
+        return
+    runtime = cell.runtime
+
+    def take_over() -> None:
+        late = f"not closed within {KEEP_DEADLINE // SECOND} s"
+        runtime.emit(events.ResourceNotClosed(*identity(cell), late))
+        cell.add_signal((lambda _: go_on(), ()), first=True)
+        cell.backend.take_over(cell)
+
+    deadline = Deadline(runtime.clock.now() + KEEP_DEADLINE, take_over)
+    runtime.watch(deadline)
+    errors: list[BaseException] = []
+    while kept:
+        try:
+            resource = kept.pop()
+        except IndexError:  # a late thread took it back, see Component.keep
+            break
+        try:
+            if cause is None:
+                resource.__exit__(None, None, None)
+            else:
+                resource.__exit__(type(cause), cause, cause.__traceback__)
+        except SimulatedHang:
+            raise AbandonedError from None
+        except BaseException as raised:
+            errors.append(raised)
+    if not deadline.claim():
+        raise AbandonedError
+    runtime.unwatch(deadline)
+    for error in errors:
+        runtime.emit(events.ResourceNotClosed(*identity(cell), type(error).__qualname__))
+    go_on()
+
+
+def refuse(cell: Cell, message: Any) -> None:
+    """Deal with a message to a component that is ending or has ended; from any thread."""
+    if type(message) is Envelope:
+        bury(cell, [message], "")
+        return
+    cell.history.letters.append(message)
+    # The end of an ending flushes the letters; who adds one after that flushes it himself.
+    if cell.state is State.DESTROYED:
+        _flush_letters(cell)
+
+
+def overflow(cell: Cell, message: Any) -> None:
+    """Deal with a message that found no place in a bounded mailbox; from any thread."""
+    if type(message) is Envelope:
+        message.fail(
+            MailboxFullError(f"the mailbox of component {cell.path!r} is full; ask again later")
+        )
+    else:
+        bury(cell, [message], "its mailbox is full")
+
+
+def bury(cell: Cell, messages: Sequence[Any], reason: str) -> None:
+    """Make dead letters of `messages`; asks fail. From any thread."""
+    letters = []
+    for message in messages:
+        if type(message) is not Envelope:
+            letters.append(message)
+        elif message.done is not None:
+            message.fail(cell.gone())
+    if letters:
+        cell.runtime.undelivered(cell, letters, reason)
+
+
+def settle(future: Future[None] | None, error: BaseException | None = None) -> None:
+    """Complete `future`, if there is one and nobody has cancelled it. From any thread."""
+    if future is None or not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def settle_waiters(
+    cell: Cell, error: BaseException | None, start_error: BaseException | None = None
+) -> None:
+    """Complete what waits for the component; those that wait for a start get `start_error`."""
+    history = cell.history
+    waiters, history.waiters = history.waiters, []
+    for future, is_start in waiters:
+        settle(future, start_error if is_start and error is None else error)
+
+
+def _flush_letters(cell: Cell) -> None:
+    """Make dead letters of what came while the component was ending; from any thread."""
+    history = cell.history
+    letters: list[Any] = []
+    try:
+        while True:
+            letters.append(history.letters.pop(0))
+    except IndexError:  # empty, by this thread or by another that flushes
+        pass
+    bury(cell, letters, history.reason)

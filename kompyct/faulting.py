@@ -1,0 +1,147 @@
+"""What does a cell keep for the case of a fault, and what does it do at one?
+
+Functions of a cell, for its turn only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kompyct.ending import close_kept
+from kompyct.errors import RestartingError
+from kompyct.faults import FaultClass, classify
+from kompyct.lifecycle import Phase, State
+from kompyct.messages import Envelope, OnRestart
+from kompyct.registration import Registration
+from kompyct.reports import (
+    benign_error,
+    describe_fault,
+    phase_of,
+    restart_failed,
+    users_frames,
+)
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+
+
+def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time: int) -> None:
+    """Take up a registration made from outside at `time`, nanoseconds."""
+    registration = Registration(function, data, time, cell.position(), cell.active_period)
+    component = cell.component
+    if component is None:
+        cell.recovery = registration.following(cell.recovery)
+    else:
+        before = component._registration or cell.recovery
+        component._registration = registration.following(before)
+
+
+def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> None:
+    """Deal with what handling `message` raised; `left` are those taken with it."""
+    if not is_benign(cell, exception):
+        fault(cell, exception, phase_of(message), message, left)
+    elif type(message) is Envelope and message.done is not None:
+        message.fail(exception)
+    else:
+        cell.runtime.emit(benign_error(cell, exception, phase_of(message)))
+
+
+def is_benign(cell: Cell, exception: BaseException) -> bool:
+    """Whether the component's class, or the exception's, says that this is no fault."""
+    return _class_of(cell, exception) is FaultClass.BENIGN
+
+
+def fault(
+    cell: Cell, exception: BaseException, phase: Phase, message: Any = None, left: Any = ()
+) -> None:
+    """End the incarnation and tell the supervisor.
+
+    `message` is what was in hand, `left` what the turn had taken out with it.
+    """
+    runtime = cell.runtime
+    _take_up_registrations(cell)
+    fault_class = _class_of(cell, exception)
+    component, cell.component = cell.component, None
+    if component is not None and component._registration is not None:
+        cell.recovery = component._registration
+    history = cell.history
+    if cell.state is State.ACTIVE:
+        history.active = phase is not Phase.STOP
+    cell.state = State.FAULTY
+    comes_back = (
+        cell.recovery is not None
+        and fault_class is FaultClass.RECOVERABLE
+        and phase is not Phase.KILL
+        and not runtime.stopping
+    )
+    exception.__traceback__ = users_frames(exception.__traceback__)
+    context = describe_fault(cell, component, exception, phase, message, fault_class)
+    facts = context._facts
+    cell.hand = None
+    cell.end_period()
+    rest = list(left)
+    cell.handled -= len(rest)
+    if comes_back and message is not None and _is_redelivered(message):
+        rest.insert(0, message)
+    else:
+        facts.dropped = phase is Phase.RECEIVE
+        if type(message) is Envelope and message.done is not None:
+            message.fail(exception)
+    cell.put_back(rest)
+    facts.failed = _fail_asks(cell, comes_back)
+    facts.pending = cell.waiting()
+    failed_restart = history.fault is not None
+    history.fault = context
+    if failed_restart:
+        runtime.emit(restart_failed(context))
+    if type(exception) is KeyboardInterrupt:
+        runtime.note_interrupt(exception)
+    close_kept(cell, component, exception, lambda: runtime.supervise(context))
+
+
+def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
+    component = cell.component
+    return classify(exception, component.fault_classes if component is not None else {})
+
+
+def _is_redelivered(message: Any) -> bool:
+    """Whether the type of `message` asks to meet the next incarnation, see `OnRestart`."""
+    content = message.message if type(message) is Envelope else message
+    return getattr(content, "on_restart", None) is OnRestart.REDELIVER
+
+
+def _fail_asks(cell: Cell, comes_back: bool) -> int:
+    """Fail the asks that are queued, but for those to be redelivered; returns how many."""
+    if not cell.has_asks:
+        return 0
+    cell.has_asks = False  # before the look: an ask that comes now sets it again
+    error: BaseException = cell.gone()
+    if comes_back:
+        error = RestartingError(
+            f"component {cell.path!r} faulted while this ask was queued; ask again"
+        )
+    kept: list[Any] = []
+    failed = 0
+    for message in cell.take_all():
+        if type(message) is not Envelope or message.done is None:
+            kept.append(message)
+        elif comes_back and _is_redelivered(message):
+            kept.append(message)
+            cell.has_asks = True
+        else:
+            failed += 1
+            message.fail(error)
+    cell.put_back(kept)
+    return failed
+
+
+def _take_up_registrations(cell: Cell) -> None:
+    """Take up what was registered from outside before the fault."""
+    if not cell.control:
+        return
+    with cell.runtime.signals:
+        mine = [signal for signal in cell.control if signal[0] is register]
+        cell.control = tuple(signal for signal in cell.control if signal not in mine)
+    for _, arguments in mine:
+        register(cell, *arguments)

@@ -1,0 +1,267 @@
+"""What do cells, supervisor and backends share, and how does it end?
+
+The inside of a `ComponentSystem`, whose public face is in `system`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import warnings
+import weakref
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from kompyct import signals
+from kompyct.backends import Graveyard, check_kind, make_backend
+from kompyct.backends.manual import ManualBackend, ManualFuture
+from kompyct.cell import Cell
+from kompyct.clock import Clock, ManualClock, SystemClock
+from kompyct.errors import ShutdownTimeoutError, UnknownBackendError
+from kompyct.events import Event
+from kompyct.options import Options
+from kompyct.publisher import Publisher
+from kompyct.ref import ComponentRef, living_systems
+from kompyct.registry import Registry
+from kompyct.reports import identity
+from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
+
+if TYPE_CHECKING:
+    from kompyct.component import Component
+    from kompyct.deadline import Deadline
+    from kompyct.recovery import RecoveryJob
+    from kompyct.system import ComponentSystem
+
+SHUTDOWN_TIMEOUT = 30.0
+"""Seconds that leaving `with` gives a system to end."""
+
+AT_EXIT_TIMEOUT = 5.0
+"""Seconds that the end of the program gives a system that is still open."""
+
+
+class Runtime:
+    """The shared parts of one system. Every method is for any thread."""
+
+    def __init__(
+        self,
+        system: ComponentSystem,
+        name: str | None,
+        kind: str,
+        clock: Clock | None,
+        recovery_deadline: int,
+        on_event: Callable[[Event], object] | None,
+        on_undelivered: Callable[[str, Any], object] | None,
+    ) -> None:
+        self.system = system
+        self.key = uuid4().hex
+        self.name = name or f"kompyct-{self.key[:6]}"
+        self.recovery_deadline = recovery_deadline  # nanoseconds
+        if clock is None:
+            clock = ManualClock() if kind == "manual" else SystemClock(f"{self.name}-clock")
+        self.clock: Clock = clock
+        self.registry = Registry()
+        self.numbers = count(1)  # of components
+        self.orders = count(1)  # of starts
+        self.options = Options()  # of components that are created without any
+        self.late_replies = LateReplies()
+        self.checked_classes: set[type[Component[Any]]] = set()
+        self.signals = allocate_lock()  # protects the `control` of every cell
+        self.stopping = False  # set once, under _state
+        self.cause: BaseException | None = None  # the first escalated fault; set under _state
+        self.overtime: ShutdownTimeoutError | None = None  # set before `over`
+        self.over: Future[None] = Future()  # components, clock and backends have ended
+        self._ended: Future[None] = Future()  # every component has ended, or is left behind
+        self._state = allocate_lock()  # protects stopping, cause and _backends
+        self._graveyard = Graveyard()
+        self.kind = kind
+        self._backends: dict[str, Any] = {kind: make_backend(kind, self.name, clock)}
+        self.backend = self._backends[kind]
+        # Where supervisor and recoveries run; threads of its own would only add hand-offs.
+        self._core = self.backend if kind != "thread" else self.backend_of("pool")
+        self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
+        living_systems[self.key] = self
+        self._at_exit = _at_exit(self)
+
+    # -- for cells and supervisor -----------------------------------------------------------
+
+    def tell_supervisor(self, message: Any) -> None:
+        """Send the root supervisor a fault, a decision or an event."""
+        self._supervisor.send(message)
+
+    emit = tell_supervisor
+    supervise = tell_supervisor
+
+    def undelivered(self, cell: Cell, messages: Sequence[Any], reason: str) -> None:
+        """Make dead letters of `messages`."""
+        self.emit(Undelivered(identity(cell), tuple(messages), reason))
+
+    def run_job(self, job: RecoveryJob) -> None:
+        """Have `job` run off the supervisor's turn."""
+        self._core.wake(job)
+
+    def watch(self, deadline: Deadline) -> None:
+        """Have the watchdog look after `deadline`."""
+        self._core.watch(deadline)
+
+    def unwatch(self, deadline: Deadline) -> None:
+        """The watchdog need not look after it any more."""
+        self._core.unwatch(deadline)
+
+    def forget(self, cell: Cell) -> Graveyard:
+        """Strike out a component that has ended; returns where it runs from now on."""
+        self.registry.remove(cell)
+        return self._graveyard
+
+    def ref_of(self, number: int) -> ComponentRef[Any] | None:
+        """A ref of the living component of that number."""
+        cell = self.registry.get(number)
+        return None if cell is None else ComponentRef(cell)
+
+    def new_future(self) -> Future[Any]:
+        """A future that waits as this system's backend needs it."""
+        if isinstance(self.backend, ManualBackend):
+            return ManualFuture(self.backend)
+        return Future()
+
+    def note_interrupt(self, interrupt: BaseException) -> None:
+        """Ctrl+C hit a component: where that ran on the main thread, it is raised again (S-35)."""
+        if isinstance(self.backend, ManualBackend):
+            self.backend.interrupt = interrupt
+
+    def escalate(self, cause: BaseException) -> None:
+        """Stop the system because of `cause`."""
+        with self._state:
+            if self.cause is None:
+                self.cause = cause
+        self.begin_shutdown(SHUTDOWN_TIMEOUT, 0)
+
+    # -- for the system ---------------------------------------------------------------------
+
+    @property
+    def supervisor(self) -> Cell:
+        """The cell of the root supervisor."""
+        return self._supervisor
+
+    def backend_of(self, kind: str) -> Any:
+        """The backend of that kind, made at its first use.
+
+        Raises:
+            UnknownBackendError: there is none, or the system cannot mix it with its own.
+        """
+        check_kind(kind)
+        if (kind == "manual") != (self.kind == "manual"):
+            raise UnknownBackendError(
+                f"backend is {kind!r}, and system {self.name!r} runs on {self.kind!r}; "
+                "a test drives all components of a system or none"
+            )
+        with self._state:
+            backend = self._backends.get(kind)
+            if backend is None:
+                backend = self._backends[kind] = make_backend(kind, self.name, self.clock)
+        return backend
+
+    def begin_shutdown(self, limit: float, drain: int) -> None:
+        """Set the end going, once.
+
+        Args:
+            limit: seconds for all components to end; -1 for no limit.
+            drain: nanoseconds in which they may handle what is waiting.
+        """
+        with self._state:
+            if self.stopping:
+                return
+            self.stopping = True
+        atexit.unregister(self._at_exit)
+        self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
+        if not isinstance(self.backend, ManualBackend):
+            threading.Thread(
+                target=self._end, args=(limit,), name=f"{self.name}-shutdown", daemon=True
+            ).start()
+
+    def wait_until_over(self, limit: float) -> bool:
+        """Wait for the end, at most `limit` seconds, -1 for ever; whether it came."""
+        if isinstance(self.backend, ManualBackend) and not self.over.done():
+            self.backend.run_until(self._ended.done, limit)
+            if not self._ended.done():
+                return False
+            self._end(0.0)
+        try:
+            self.over.result(None if limit == -1 else limit)
+        except TimeoutError:
+            return False
+        return True
+
+    def cut_short(self) -> None:
+        """Wait no longer for components to end. Reentrant, for signal handlers."""
+        with suppress(InvalidStateError):  # they have just ended
+            self._ended.set_exception(TimeoutError())
+
+    # -- private ----------------------------------------------------------------------------
+
+    def _make_supervisor(
+        self, publisher: Publisher, on_undelivered: Callable[[str, Any], object] | None
+    ) -> Cell:
+        def make() -> ComponentSupervisor:
+            return ComponentSupervisor(publisher, on_undelivered, self)
+
+        cell = Cell(self, 0, "supervisor", make, self._core, self.options)
+        cell.component = cell.make(make)
+        cell.signal(signals.start, None)
+        return cell
+
+    def _end(self, limit: float) -> None:
+        """Wait until every component has ended, then end clock and backends."""
+        try:
+            self._ended.result(None if limit == -1 else limit)
+        except TimeoutError:
+            self.overtime = ShutdownTimeoutError(
+                f"system {self.name!r} did not end in time; "
+                f"{len(self.registry)} components were left behind"
+            )
+        self.clock.close()
+        with self._state:
+            backends = tuple(self._backends.values())
+        for backend in backends:
+            backend.close(1.0)
+        # From now on events are published by whoever emits them.
+        self._supervisor.backend = self._graveyard
+        if self._supervisor.flag.acquire(False):
+            self._graveyard.wake(self._supervisor)
+        self.over.set_result(None)
+
+
+class LateReplies:
+    """The `done` of asks whose asker has given up: it counts the replies that nobody gets."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()  # protects count
+        self.count = 0
+
+    def release(self) -> None:
+        """A reply came too late."""
+        with self._lock:
+            self.count += 1
+
+
+def _at_exit(runtime: Runtime) -> Callable[[], None]:
+    """What the end of the program does about a system that is still open."""
+    weak = weakref.ref(runtime)
+
+    def end() -> None:
+        left = weak()
+        if left is not None and not left.stopping:
+            warnings.warn(
+                f"system {left.name!r} was still open at exit; shut it down, or use `with`",
+                ResourceWarning,
+                stacklevel=1,
+            )
+            left.begin_shutdown(AT_EXIT_TIMEOUT, 0)
+            left.wait_until_over(AT_EXIT_TIMEOUT)
+
+    atexit.register(end)
+    return end

@@ -1,0 +1,154 @@
+"""What does a cell do when it is told to start, stop, end, or come back?
+
+Functions of a cell, called in its turn ahead of messages; see `Cell.signal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kompyct.ending import close_box, close_kept, destroy, settle, settle_waiters
+from kompyct.errors import ComponentFaultError
+from kompyct.faulting import fault, is_benign
+from kompyct.faults import FaultContext
+from kompyct.lifecycle import Phase, State
+from kompyct.messages import Envelope
+from kompyct.reports import benign_error, recovered
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+    from kompyct.component import Component
+
+
+def start(cell: Cell, future: Future[None] | None) -> None:
+    """Become active."""
+    if cell.state is State.PASSIVE:
+        if not cell.order:
+            cell.order = next(cell.runtime.orders)
+        raised = _activate(cell)
+        if raised is not None:
+            settle(future, _faulted_in(cell, Phase.START, raised))
+            fault(cell, raised, Phase.START)
+        elif future is not None:
+            settle(future)
+    elif cell.state is State.FAULTY:
+        history = cell.history
+        history.active = True
+        if future is not None:
+            history.waiters.append((future, True))
+    elif cell.state is State.DESTROYED:
+        settle(future, cell.gone())
+    else:
+        settle(future)
+
+
+def stop(cell: Cell, future: Future[None] | None) -> None:
+    """Become passive."""
+    component = cell.component
+    if cell.state is not State.ACTIVE or component is None:
+        if cell.state is State.FAULTY:
+            cell.history.active = False
+        settle(future)
+        return
+    raised = _call(cell, Phase.STOP, component.on_stop)
+    if raised is not None:
+        settle(future, _faulted_in(cell, Phase.STOP, raised))
+        fault(cell, raised, Phase.STOP)
+        return
+
+    def become_passive() -> None:
+        cell.state = State.PASSIVE
+        settle(future)
+
+    cell.end_period()
+    close_kept(cell, component, None, become_passive)
+
+
+def kill(
+    cell: Cell, future: Future[None] | None, brutal: bool, after_messages: bool = False
+) -> None:
+    """End: in order unless `brutal`, and if so after what is waiting."""
+    if cell.state is State.DESTROYED:
+        settle(future)
+        return
+    if future is not None:
+        cell.history.waiters.append((future, False))
+    if after_messages and cell.state is State.ACTIVE:
+        order = (kill, (None, brutal))
+        cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
+        return
+    close_box(cell)
+    component = cell.component
+    if component is None:
+        destroy(cell, "killed while it was faulty")
+        return
+    raised = None if brutal else _call(cell, Phase.KILL, component.on_kill)
+    if raised is not None:
+        settle_waiters(cell, _faulted_in(cell, Phase.KILL, raised))
+        fault(cell, raised, Phase.KILL)
+        return
+    cell.end_period()
+    close_kept(cell, component, None, lambda: destroy(cell, "killed"))
+
+
+def rebuild(
+    cell: Cell, context: FaultContext[Any], factory: Callable[[], Component[Any]] | None
+) -> None:
+    """Replace the incarnation that faulted."""
+    history = cell.history
+    if cell.state is not State.FAULTY or history.fault is not context:
+        return  # it was killed meanwhile
+    cell.incarnation += 1
+    try:
+        cell.component = cell.make(factory or cell.factory)
+    except BaseException as exception:
+        fault(cell, exception, Phase.CREATE)
+        return
+    cell.state = State.PASSIVE
+    if history.active:
+        raised = _activate(cell)
+        if raised is not None:
+            fault(cell, raised, Phase.START)
+            return
+    history.fault = None
+    history.recovered_at = cell.runtime.clock.now()
+    cell.runtime.emit(recovered(cell, context))
+    settle_waiters(cell, None)
+
+
+def end(cell: Cell, context: FaultContext[Any], reason: str) -> None:
+    """End for good, as the supervisor decided."""
+    if cell.state is State.FAULTY and cell.history.fault is context:
+        close_box(cell)
+        destroy(cell, reason, type(context.exception).__qualname__)
+
+
+def _activate(cell: Cell) -> BaseException | None:
+    """Start the active period; returns what `on_start` raised, unless that is benign."""
+    cell.state = State.ACTIVE
+    cell.active_period += 1
+    return _call(cell, Phase.START, cell.component.on_start)  # type: ignore[union-attr]
+
+
+def _call(cell: Cell, phase: Phase, hook: Callable[[], None]) -> BaseException | None:
+    """Call a hook; returns what it raised, unless that is benign, which is only reported."""
+    cell.hand = phase
+    try:
+        hook()
+    except BaseException as exception:
+        if not is_benign(cell, exception):
+            return exception
+        cell.runtime.emit(benign_error(cell, exception, phase))
+    cell.hand = None
+    return None
+
+
+def _faulted_in(cell: Cell, phase: Phase, cause: BaseException) -> ComponentFaultError:
+    error = ComponentFaultError(
+        f"component {cell.path!r} faulted in on_{phase.value} with "
+        f"{type(cause).__qualname__}; see the cause"
+    )
+    error.__cause__ = cause
+    return error
