@@ -119,9 +119,10 @@ class ManualBackend:
             enter_ask(asker, target, envelope)
         try:
             target.send_ask(envelope)
-            if target.runtime.backend is self:
-                return self.run_until(envelope.settled, timeout)
-            return bool(envelope.done.acquire(True, timeout))  # it runs on threads of its own
+            elsewhere = target.runtime.backend is not self
+            if elsewhere:  # on threads of its own
+                return bool(envelope.done.acquire(True, timeout))
+            return self.run_until(envelope.settled, timeout)
         finally:
             if asker is not None:
                 leave_ask(asker)
