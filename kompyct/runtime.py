@@ -226,10 +226,11 @@ class Runtime:
         self.clock.close()
         with self._state:
             backends = tuple(self._backends.values())
+        # From now on events are published by whoever emits them, or by the backend that has the
+        # supervisor in its queue and empties that when it closes.
+        self._supervisor.backend = self._graveyard
         for backend in backends:
             backend.close(1.0)
-        # From now on events are published by whoever emits them.
-        self._supervisor.backend = self._graveyard
         if self._supervisor.flag.acquire(False):
             self._graveyard.wake(self._supervisor)
         self.over.set_result(None)

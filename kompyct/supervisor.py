@@ -6,6 +6,7 @@ code except `on_event` and `on_undelivered`: recovery functions are run by `Reco
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from kompyct.reports import faulted, identity
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.runtime import Runtime
+
+_logger = logging.getLogger("kompyct")
 
 MAX_ABANDONED = 8
 """Recoveries that may hang at once; beyond that the fallback applies without users' code."""
@@ -79,7 +82,13 @@ class ComponentSupervisor(Component[Any]):
         self._alarm: Alarm | None = None
 
     def on_receive(self, message: Any) -> None:
-        """Do what `message` is about."""
+        """Do what `message` is about. A bug in that is logged: supervision must go on."""
+        try:
+            self._handle(message)
+        except BaseException:
+            _logger.exception("the supervisor could not handle a %s", type(message).__qualname__)
+
+    def _handle(self, message: Any) -> None:
         if isinstance(message, Event):
             self._publisher.publish(message)
             if type(message) is events.ComponentEnded and message.component_id == self._awaited:

@@ -130,9 +130,7 @@ class ComponentSystem:
         """
         runtime = self._runtime
         if runtime.stopping:
-            raise SystemShutdownError(
-                f"system {self.name!r} is shutting down; create components before that"
-            )
+            self._refuse_new()
         if not callable(factory):
             raise ArgumentTypeError(
                 f"factory is {factory!r}; give a class or a function that makes a component"
@@ -161,7 +159,8 @@ class ComponentSystem:
         runtime.registry.add(cell)
         if runtime.stopping:  # it began meanwhile, and may not have seen this one
             cell.signal(signals.kill, None, True)
-        elif start and cell.flag.acquire(False):
+            self._refuse_new()
+        if start and cell.flag.acquire(False):
             target.wake(cell)
         return InlineRef(cell) if inline_asks else ComponentRef(cell)
 
@@ -352,6 +351,11 @@ class ComponentSystem:
         future = self._runtime.new_future()
         cell.signal(obey, future, *arguments)
         return future
+
+    def _refuse_new(self) -> NoReturn:
+        raise SystemShutdownError(
+            f"system {self.name!r} is shutting down; create components before that"
+        )
 
     def _make_named(self, cell: Cell, name: str) -> None:
         """Reserve the name and make the component, or leave nothing."""

@@ -29,6 +29,7 @@ class ManualBackend:
         self._alarms: dict[Deadline, Alarm] = {}
         self.cell: Any = None
         self.interrupt: BaseException | None = None  # Ctrl+C, to be raised again (S-35)
+        self._before = here.runner
         here.runner = self
 
     def wake(self, item: Any) -> None:
@@ -42,7 +43,7 @@ class ManualBackend:
         """Run what is left."""
         self.run_until_idle()
         if here.runner is self:
-            here.runner = None
+            here.runner = self._before
 
     def watch(self, deadline: Deadline) -> None:
         """Call `deadline.expire()` when the clock gets there, unless it is claimed before."""
@@ -119,10 +120,10 @@ class ManualBackend:
             enter_ask(asker, target, envelope)
         try:
             target.send_ask(envelope)
-            elsewhere = target.runtime.backend is not self
-            if elsewhere:  # on threads of its own
-                return bool(envelope.done.acquire(True, timeout))
-            return self.run_until(envelope.settled, timeout)
+            backend = target.runtime.backend
+            if isinstance(backend, ManualBackend):
+                return backend.run_until(envelope.settled, timeout)
+            return bool(envelope.done.acquire(True, timeout))  # it runs on threads of its own
         finally:
             if asker is not None:
                 leave_ask(asker)

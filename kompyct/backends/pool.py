@@ -111,7 +111,25 @@ class PoolBackend:
         with self._mutex:
             worker = self._add_runner() if not self._running and self.ready else None
         if worker is not None:
+            self._start(worker)
+
+    def _start(self, worker: _Worker) -> None:
+        """Start a new worker's thread; not under the mutex, since it waits for the thread.
+
+        Raises:
+            RuntimeError: the operating system gives no more threads, and no worker is left that
+                could do the work.
+        """
+        try:
             worker.start()
+        except RuntimeError:
+            with self._mutex:
+                self._workers.remove(worker)
+                self._running -= 1
+                self.idle = not self._running
+                alone = not self._workers
+            if alone:
+                raise
 
     def _add_runner(self) -> _Worker | None:
         """Have one more worker run; returns it if it is new and must be started."""
@@ -177,7 +195,7 @@ class PoolBackend:
                 if self.ready:
                     starting = self._add_runner()
         if starting is not None:
-            starting.start()
+            self._start(starting)
 
     def unblock(self, worker: _Worker) -> None:
         """`worker` waits no more; if others run as well, it parks at the end of its turn."""
@@ -240,7 +258,7 @@ class PoolBackend:
                         self._resting = False
                 rest = self._resting
             for worker in starting:
-                worker.start()
+                self._start(worker)
             if rest:
                 bell.acquire()
                 quiet = 0
