@@ -58,6 +58,20 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     settle_waiters(cell, None, cell.gone())
 
 
+def discard(cell: Cell) -> None:
+    """Let a cell go whose first incarnation could not be made; for the thread that made it.
+
+    Somebody may have got its ref out of `__init__`; what they send becomes dead letters.
+    """
+    if cell.flag.acquire(False):
+        cell.history.reason = "it could not be created"
+        close_box(cell)
+        cell.state = State.DESTROYED
+        cell.backend = cell.runtime.forget(cell)
+        _flush_letters(cell)
+        cell.backend.wake(cell)
+
+
 def close_kept(
     cell: Cell,
     component: Component[Any] | None,

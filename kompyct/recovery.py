@@ -13,6 +13,7 @@ from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError
 from kompyct.faults import Answer, FaultContext, RecoveryHandler
 
 if TYPE_CHECKING:
+    from kompyct.cell import Cell
     from kompyct.runtime import Runtime
 
 
@@ -57,6 +58,11 @@ class RecoveryJob:
         self.asleep = False
         self.asking: Any = None  # as `Cell.asking`: an action may ask
         self.superseded = False  # whether the action created a component of the same name
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the component that is being recovered."""
+        return self.fault._facts.cell
 
     @property
     def path(self) -> str:

@@ -10,25 +10,21 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
-from kompyct import events, signals
+from kompyct import signals
 from kompyct.backends import check_kind
 from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.component import Component
+from kompyct.creation import make_first
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
-    ComponentCreateError,
-    InvalidComponentError,
-    ReservedNameError,
     SystemShutdownError,
 )
 from kompyct.lifecycle import State
 from kompyct.options import Fallback, Overflow, checked_options
-from kompyct.recovery import RecoveryJob
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.registry import TreeNode, check_name
-from kompyct.reports import identity
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
 from kompyct.waiting import here
@@ -147,13 +143,7 @@ class ComponentSystem:
         if name is not None:
             check_name(name)
         cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
-        if name is None:
-            try:
-                cell.component = cell.make(factory)
-            except BaseException as error:
-                self._refuse_creation(cell, error)
-        else:
-            self._make_named(cell, name)
+        make_first(cell)
         if start:
             cell.control = START  # nobody else knows the cell yet
         runtime.registry.add(cell)
@@ -356,39 +346,3 @@ class ComponentSystem:
         raise SystemShutdownError(
             f"system {self.name!r} is shutting down; create components before that"
         )
-
-    def _make_named(self, cell: Cell, name: str) -> None:
-        """Reserve the name and make the component, or leave nothing."""
-        registry = self._runtime.registry
-        predecessor = self._predecessor(name)
-        if predecessor is None:
-            registry.take_name(cell, name)
-        else:
-            registry.pass_name_on(cell, name)
-        try:
-            cell.component = cell.make(cell.factory)
-        except BaseException as error:
-            registry.free_name(cell)
-            if predecessor is not None:
-                registry.pass_name_on(predecessor.fault._facts.cell, name)
-            self._refuse_creation(cell, error)
-        if predecessor is not None:
-            predecessor.superseded = True
-
-    def _refuse_creation(self, cell: Cell, error: BaseException) -> NoReturn:
-        """Report that a first creation raised `error`, and raise what its caller is to get."""
-        self._runtime.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
-        if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
-            raise error
-        raise ComponentCreateError(
-            f"component {cell.path!r} could not be created: {type(error).__qualname__}; "
-            "see the cause"
-        ) from error
-
-    def _predecessor(self, name: str) -> RecoveryJob | None:
-        """The recovery on this thread whose component bears `name`, which it may pass on."""
-        runner = here.runner
-        job = runner.cell if runner is not None else None
-        if type(job) is not RecoveryJob or job.fault.name != name:
-            return None
-        return job if self._runtime.registry.find(name) is job.fault._facts.cell else None

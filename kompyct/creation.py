@@ -1,0 +1,71 @@
+"""How is the first incarnation of a component made, or nothing left behind?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from kompyct import events
+from kompyct.ending import discard
+from kompyct.errors import ComponentCreateError, InvalidComponentError, ReservedNameError
+from kompyct.recovery import RecoveryJob
+from kompyct.reports import identity
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+
+
+def make_first(cell: Cell) -> None:
+    """Reserve the name of `cell`, if it has one, and make its first incarnation.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+        ComponentCreateError: the factory raised, which is the cause.
+        InvalidComponentError, ReservedNameError: it made something that cannot be used.
+        KeyboardInterrupt: Ctrl+C came meanwhile.
+    """
+    if cell.name is not None:
+        _make_named(cell, cell.name)
+        return
+    try:
+        cell.component = cell.make(cell.factory)
+    except BaseException as error:
+        _refuse(cell, error)
+
+
+def _make_named(cell: Cell, name: str) -> None:
+    registry = cell.runtime.registry
+    recovery = _recovery_of(cell, name)
+    if recovery is None:
+        registry.take_name(cell, name)
+    else:
+        registry.pass_name_on(cell, name)
+    try:
+        cell.component = cell.make(cell.factory)
+    except BaseException as error:
+        registry.free_name(cell)
+        if recovery is not None:
+            registry.pass_name_on(recovery.cell, name)
+        _refuse(cell, error)
+    if recovery is not None:
+        recovery.superseded = True
+
+
+def _recovery_of(cell: Cell, name: str) -> RecoveryJob | None:
+    """The recovery on this thread whose component bears `name`, which it may pass on (S-11)."""
+    runner = here.runner
+    job = runner.cell if runner is not None else None
+    if type(job) is not RecoveryJob:
+        return None
+    return job if cell.runtime.registry.find(name) is job.cell else None
+
+
+def _refuse(cell: Cell, error: BaseException) -> NoReturn:
+    """Report that the creation raised `error`, and raise what its caller is to get."""
+    discard(cell)
+    cell.runtime.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
+    if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
+        raise error
+    raise ComponentCreateError(
+        f"component {cell.path!r} could not be created: {type(error).__qualname__}; see the cause"
+    ) from error
