@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
-    from kompyct.faults import FaultClass, FaultContext, FaultKind, RecoveryHandler
+    from kompyct.fault_classes import FaultClass
+    from kompyct.faults import FaultContext, FaultKind, RecoveryHandler
     from kompyct.lifecycle import Phase, State
     from kompyct.messages import OnRestart, Request
     from kompyct.pykka_actors import adopt
@@ -27,7 +28,7 @@ _MODULES = {
     "ComponentRef": "ref",
     "ComponentSupervisor": "supervisor",
     "ComponentSystem": "system",
-    "FaultClass": "faults",
+    "FaultClass": "fault_classes",
     "FaultContext": "faults",
     "FaultKind": "faults",
     "KompyctError": "errors",

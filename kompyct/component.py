@@ -19,7 +19,8 @@ from kompyct.errors import (
     UnboundComponentError,
     UnhandledMessageError,
 )
-from kompyct.faults import FaultClass, RecoveryFunction
+from kompyct.fault_classes import FaultClass
+from kompyct.faults import RecoveryFunction
 from kompyct.lifecycle import State
 from kompyct.ref import ComponentRef, EarlyRef
 from kompyct.registration import Registration

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct.ending import close_kept
 from kompyct.errors import RestartingError
-from kompyct.faults import FaultClass, classify
+from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Envelope, OnRestart
 from kompyct.registration import Registration

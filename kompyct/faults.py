@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
 from kompyct.codecs import decode
-from kompyct.errors import Benign, Recoverable, Unrecoverable
+from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
 
 if TYPE_CHECKING:
@@ -35,36 +35,6 @@ class FaultKind(Enum):
     PROCESS_LOST = "process_lost"
     SHUTDOWN = "shutdown"
     SIBLING = "sibling"
-
-
-class FaultClass(Enum):
-    """How an exception is treated. Source: Kompact's `HandlerError`."""
-
-    BENIGN = "benign"
-    RECOVERABLE = "recoverable"
-    UNRECOVERABLE = "unrecoverable"
-
-
-def classify(
-    exception: BaseException, declared: Mapping[type[BaseException], FaultClass]
-) -> FaultClass:
-    """How `exception` is treated, given what its component's class declares.
-
-    The most specific class that is declared, or is one of the three of `kompyct.errors`, decides.
-    """
-    for cls in type(exception).__mro__:
-        if cls in declared:
-            return declared[cls]
-        if cls in _OWN_CLASSES:
-            return _OWN_CLASSES[cls]
-    return FaultClass.RECOVERABLE
-
-
-_OWN_CLASSES: Mapping[type, FaultClass] = {
-    Benign: FaultClass.BENIGN,
-    Recoverable: FaultClass.RECOVERABLE,
-    Unrecoverable: FaultClass.UNRECOVERABLE,
-}
 
 
 class Answer(Enum):

@@ -14,7 +14,7 @@ from pykka._introspection import get_attr_directly
 from kompyct.backends.manual import ManualBackend
 from kompyct.component import Component
 from kompyct.errors import ArgumentError, ArgumentTypeError, ComponentDestroyedError
-from kompyct.faults import FaultClass
+from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import State
 from kompyct.messages import Envelope
 from kompyct.waiting import here

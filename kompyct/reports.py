@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from kompyct import events
 from kompyct.clock import SECOND
 from kompyct.component import Component
-from kompyct.faults import PROBATION, Facts, FaultClass, FaultContext, FaultKind
+from kompyct.fault_classes import FaultClass
+from kompyct.faults import PROBATION, Facts, FaultContext, FaultKind
 from kompyct.lifecycle import Phase
 from kompyct.messages import Envelope
 from kompyct.timers import Timer

@@ -17,7 +17,8 @@ from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
 from kompyct.errors import RecoveryTimeoutError, as_raised
 from kompyct.events import Event
-from kompyct.faults import Answer, FaultClass, FaultContext, RecoveryHandler
+from kompyct.fault_classes import FaultClass
+from kompyct.faults import Answer, FaultContext, RecoveryHandler
 from kompyct.lifecycle import Phase, State
 from kompyct.publisher import Publisher
 from kompyct.recovery import Decision, LateRecovery, RecoveryJob

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
@@ -21,12 +18,14 @@ from kompyct.errors import (
     ArgumentTypeError,
     SystemShutdownError,
 )
+from kompyct.events import Event
 from kompyct.lifecycle import State
 from kompyct.options import Fallback, Overflow, checked_options
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
+from kompyct.service import run_until_signalled
 from kompyct.waiting import here
 
 M = TypeVar("M")
@@ -60,7 +59,7 @@ class ComponentSystem:
         *,
         backend: Literal["thread", "pool", "manual"] = "thread",
         clock: Clock | None = None,
-        on_event: Callable[[events.Event], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         on_undelivered: Callable[[str, Any], object] | None = None,
         recovery_deadline: float = 5.0,
     ) -> None:
@@ -283,29 +282,9 @@ class ComponentSystem:
             ShutdownTimeoutError: as `shutdown`.
             Exception: as `wait`.
         """
-        if threading.current_thread() is not threading.main_thread():
-            raise ArgumentError("run() installs signal handlers; call it on the main thread")
-        limit = lock_timeout(shutdown_timeout)
-        drain_time = nanoseconds(drain, "drain")
-        news: SimpleQueue[str] = SimpleQueue()  # its put is reentrant, so handlers may call it
-        found = {
-            number: signal.signal(number, lambda *_: news.put("signal"))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        self._runtime.over.add_done_callback(lambda _: news.put("over"))
-        try:
-            signals = 0
-            while news.get() != "over":
-                signals += 1
-                if signals == 1:
-                    self._runtime.begin_shutdown(limit, drain_time)
-                else:
-                    self._runtime.cut_short()
-        finally:
-            for number, handler in found.items():
-                signal.signal(number, handler)
-        if self._runtime.overtime is not None:
-            raise self._runtime.overtime
+        run_until_signalled(
+            self._runtime, lock_timeout(shutdown_timeout), nanoseconds(drain, "drain")
+        )
         self.wait()
 
     def __enter__(self) -> Self:
