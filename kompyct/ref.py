@@ -6,7 +6,6 @@ reaches a later component of the same path (S-17).
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -112,6 +111,8 @@ class ComponentRef(Generic[M]):
 
         Raises: as `ask`.
         """
+        import asyncio  # 19 ms that programs without an event loop need not spend
+
         limit = lock_timeout(timeout)
         future = asyncio.wrap_future(self._ask_later(request))
         try:

@@ -6,6 +6,7 @@ The inside of a `ComponentSystem`, whose public face is in `system`.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import warnings
 import weakref
@@ -15,7 +16,6 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from kompyct import signals
 from kompyct.backends import Graveyard, check_kind, make_backend
@@ -58,7 +58,7 @@ class Runtime:
         on_undelivered: Callable[[str, Any], object] | None,
     ) -> None:
         self.system = system
-        self.key = uuid4().hex
+        self.key = os.urandom(16).hex()
         self.name = name or f"kompyct-{self.key[:6]}"
         self.recovery_deadline = recovery_deadline  # nanoseconds
         if clock is None:
