@@ -55,7 +55,8 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     _flush_letters(cell)
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
-    settle_waiters(cell, None, cell.gone())
+    if history.waiters:
+        settle_waiters(cell, None, cell.gone())
 
 
 def discard(cell: Cell) -> None:
