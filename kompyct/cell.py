@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from kompyct import ending, faulting, signals
 from kompyct.codecs import encode
 from kompyct.component import Component, check_class
-from kompyct.errors import ArgumentTypeError, ComponentDestroyedError, InvalidComponentError
+from kompyct.errors import (
+    ArgumentTypeError,
+    ComponentDestroyedError,
+    InvalidComponentError,
+    RestartingError,
+)
 from kompyct.faults import FaultContext
 from kompyct.lifecycle import Phase, State
 from kompyct.mailbox import BoundedBox, Mailbox
@@ -80,9 +85,6 @@ class Cell(Mailbox):
         options: Options,
     ) -> None:
         Mailbox.__init__(self)
-        if options.mailbox_limit is not None:
-            limit, overflow = options.mailbox_limit, options.overflow
-            self.box = BoundedBox(limit, overflow, lambda message: ending.overflow(self, message))
         self.runtime = runtime
         self.id = number
         self.name = name
@@ -98,6 +100,11 @@ class Cell(Mailbox):
         self.timers: set[Timer] | None = None
         self.asking: Any = None  # (cell, envelope) that the turn waits for, see waiting.py
         self._history: History | None = None
+        if options.mailbox_limit is not None:
+            limit, overflow = options.mailbox_limit, options.overflow
+            self.box = BoundedBox(
+                limit, overflow, lambda message: ending.overflow(self, message), self.path
+            )
 
     @property
     def path(self) -> str:
@@ -170,6 +177,20 @@ class Cell(Mailbox):
             f"component {self.path!r} {state}{f': {reason}' if reason else ''}; "
             "create a new one, or give it a recovery function that restarts it"
         )
+
+    def incarnation_now(self) -> Component[Any]:
+        """The user's object, as far as this thread can know.
+
+        Raises:
+            RestartingError: there is none just now.
+            ComponentDestroyedError: the component has ended.
+        """
+        component = self.component
+        if component is not None:
+            return component
+        if self.state is State.DESTROYED:
+            raise self.gone()
+        raise RestartingError(f"component {self.path!r} is restarting; try again")
 
     # -- the turn ---------------------------------------------------------------------------
 
@@ -282,7 +303,7 @@ class Cell(Mailbox):
             self.backend.wake(self)
             if isinstance(exception, KeyboardInterrupt):
                 raise  # it is the asker's as well (S-35)
-            return ref.reply_to(ask, timeout)
+            return ref._await_reply(ask, timeout)
         self.asleep = True
         self.flag.release()
         if (self.box or self.control) and self.flag.acquire(False):

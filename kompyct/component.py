@@ -22,7 +22,7 @@ from kompyct.errors import (
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import RecoveryFunction
 from kompyct.lifecycle import State
-from kompyct.ref import ComponentRef, EarlyRef
+from kompyct.ref import ComponentRef, EarlyRef, ref_to
 from kompyct.registration import Registration
 from kompyct.timers import Timer
 from kompyct.waiting import here
@@ -86,7 +86,7 @@ class Component(Generic[M]):
     def ref(self) -> ComponentRef[M]:
         """The ref of this component, to give to others."""
         cell = self._living_cell()
-        return ComponentRef(cell) if self._cell is not None else EarlyRef(cell)
+        return ref_to(cell) if self._cell is not None else EarlyRef(cell)
 
     @ref.setter
     def ref(self, value: object) -> NoReturn:

@@ -13,6 +13,7 @@ from kompyct import events
 from kompyct.clock import SECOND
 from kompyct.deadline import AbandonedError, Deadline, SimulatedHang
 from kompyct.errors import MailboxFullError
+from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.mailbox import ClosedBox
 from kompyct.messages import Envelope
@@ -159,12 +160,8 @@ def bury(cell: Cell, messages: Sequence[Any], reason: str) -> None:
 
 def settle(future: Future[None] | None, error: BaseException | None = None) -> None:
     """Complete `future`, if there is one and nobody has cancelled it. From any thread."""
-    if future is None or not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+    if future is not None:
+        complete(future, None, error)
 
 
 def settle_waiters(

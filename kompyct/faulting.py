@@ -82,14 +82,16 @@ def fault(
     cell.end_period()
     rest = list(left)
     cell.handled -= len(rest)
-    if comes_back and message is not None and _is_redelivered(message):
+    redelivered = comes_back and message is not None and _is_redelivered(message)
+    if redelivered:
         rest.insert(0, message)
     else:
         facts.dropped = phase is Phase.RECEIVE
-        if type(message) is Envelope and message.done is not None:
-            message.fail(exception)
     cell.put_back(rest)
     facts.failed = _fail_asks(cell, comes_back)
+    # After the look at the queued asks: what this asker sends next is sent later (S-16).
+    if type(message) is Envelope and message.done is not None and not redelivered:
+        message.fail(exception)
     facts.pending = cell.waiting()
     failed_restart = history.fault is not None
     history.fault = context

@@ -90,17 +90,20 @@ class Mailbox:
 
 
 class BoundedBox:
-    """A box that holds at most `limit` messages; ticks of timers are exempt.
+    """The box of the component at `path`, of at most `limit` messages; ticks are exempt.
 
     `refuse` is called, outside the lock, with the message that found no place (`drop_new`) or
     lost it (`drop_old`).
     """
 
-    __slots__ = ("_lock", "_messages", "limit", "overflow", "refuse")
+    __slots__ = ("_lock", "_messages", "limit", "overflow", "path", "refuse")
 
-    def __init__(self, limit: int, overflow: str, refuse: Callable[[Any], None]) -> None:
+    def __init__(
+        self, limit: int, overflow: str, refuse: Callable[[Any], None], path: str = "?"
+    ) -> None:
         self._lock = allocate_lock()  # protects _messages
         self._messages: list[Any] = []
+        self.path = path
         self.limit = limit
         self.overflow = overflow
         self.refuse = refuse
@@ -119,8 +122,9 @@ class BoundedBox:
                 return
             if self.overflow == "error":
                 raise MailboxFullError(
-                    f"the mailbox holds its limit of {self.limit} messages; "
-                    "send less, handle faster, or choose overflow='drop_new' or 'drop_old'"
+                    f"the mailbox of component {self.path!r} holds its limit of {self.limit} "
+                    "messages; send less, handle faster, or choose overflow='drop_new' "
+                    "or 'drop_old'"
                 )
             if self.overflow == "drop_new":
                 refused = message

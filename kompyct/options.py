@@ -22,12 +22,14 @@ class Options:
             with something else.
         mailbox_limit: messages, > 0; None for no limit.
         overflow: what a full mailbox does.
+        inline_asks: whether an ask of the idle component runs its handler in the asker's thread.
     """
 
     budget: RestartLimit = field(default_factory=RestartLimit)
     fallback: Fallback = "end"
     mailbox_limit: int | None = None
     overflow: Overflow = "error"
+    inline_asks: bool = False
 
 
 def checked_options(
@@ -35,6 +37,8 @@ def checked_options(
     fallback: str,
     mailbox_limit: int | None,
     overflow: str,
+    *,
+    inline_asks: bool,
 ) -> Options:
     """The options for what `create` was given.
 
@@ -54,4 +58,4 @@ def checked_options(
             raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
         if mailbox_limit < 1:
             raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
-    return Options(budget, fallback, mailbox_limit, overflow)  # type: ignore[arg-type]
+    return Options(budget, fallback, mailbox_limit, overflow, inline_asks)  # type: ignore[arg-type]

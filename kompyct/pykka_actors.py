@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pykka
@@ -114,26 +115,32 @@ class _ActorRef(pykka.ActorRef[Any]):
     def tell(self, message: Any) -> None:
         if not self.is_alive():
             raise pykka.ActorDeadError(f"{self} not found")
-        self._send(message, None)
+        if isinstance(message, messages._ActorStop):  # what an actor's `self.stop()` sends
+            self._kill()
+        else:
+            self._send(message, None)
 
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
-        future: pykka.ThreadingFuture[Any] = pykka.ThreadingFuture()
-        cell = self._ref._cell
-        envelope = self._send(message, future)
-        backend = cell.runtime.backend
-        if block and isinstance(backend, ManualBackend) and here.runner is backend:
-            # Under a manual backend nobody else runs the component: whoever waits does.
-            backend.run_until(envelope.settled, -1 if timeout is None else timeout)
+        backend = self._ref._cell.runtime.backend
+        future: pykka.ThreadingFuture[Any] = (
+            _ManualPykkaFuture(backend)
+            if isinstance(backend, ManualBackend)
+            else pykka.ThreadingFuture()
+        )
+        self._send(message, future)
         return future.get(timeout=timeout) if block else future
 
     def stop(self, *, block: bool = True, timeout: float | None = None) -> Any:
         alive = self.is_alive()
-        ended = self._ref._cell.runtime.system.kill(self._ref, after_messages=True)
+        ended = self._kill()
         stopped: pykka.ThreadingFuture[bool] = pykka.ThreadingFuture()
         stopped.set_get_hook(lambda timeout: (ended.result(timeout), alive)[1])
         return stopped.get(timeout=timeout) if block else stopped
 
-    def _send(self, message: Any, future: pykka.ThreadingFuture[Any] | None) -> Envelope:
+    def _kill(self) -> Future[None]:
+        return self._ref._cell.runtime.system.kill(self._ref, after_messages=True)
+
+    def _send(self, message: Any, future: pykka.ThreadingFuture[Any] | None) -> None:
         action = None
         if isinstance(message, messages.ProxyCall | messages.ProxyGetAttr | messages.ProxySetAttr):
             action = _Proxied(message)
@@ -143,7 +150,6 @@ class _ActorRef(pykka.ActorRef[Any]):
             self._ref._cell.send_ask(envelope)
         else:
             self._ref._cell.send(envelope)
-        return envelope
 
 
 class _Proxied:
@@ -186,11 +192,24 @@ class _ToPykkaFuture:
         self._future.set_exception((type(error), error, error.__traceback__))
 
 
+class _ManualPykkaFuture(pykka.ThreadingFuture[Any]):
+    """A future of pykka's whose `get` runs the components until it is set."""
+
+    def __init__(self, backend: ManualBackend) -> None:
+        super().__init__()
+        self._backend = backend
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        if here.runner is self._backend:
+            self._backend.run_until(
+                lambda: self._result is not None, -1 if timeout is None else timeout
+            )
+            timeout = 0
+        return super().get(timeout=timeout)
+
+
 def proxy(ref: ComponentRef[Any]) -> pykka.ActorProxy[Any]:
     """See `ComponentRef.proxy`."""
-    cell = ref._cell
-    component = cell.component
-    if component is None:
-        raise cell.gone()
+    component = ref._cell.incarnation_now()
     actor = component.actor if isinstance(component, AdoptedActor) else component
     return pykka.ActorProxy(actor_ref=_ActorRef(actor, ref))

@@ -17,6 +17,7 @@ from kompyct.errors import (
     NotStartedError,
     as_raised,
 )
+from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.messages import Ask, Envelope, Request, new_ask
 from kompyct.waiting import here
@@ -114,6 +115,8 @@ class ComponentRef(Generic[M]):
         import asyncio  # 19 ms that programs without an event loop need not spend
 
         limit = lock_timeout(timeout)
+        if here.runner is self._cell.runtime.backend:
+            return self.ask(request, timeout)  # a test, which runs the component on this thread
         future = asyncio.wrap_future(self._ask_later(request))
         try:
             return await asyncio.wait_for(future, None if limit == -1 else limit)
@@ -188,7 +191,7 @@ class ComponentRef(Generic[M]):
         cell = self._cell
         return _find, (cell.runtime.key, cell.path, cell.id)
 
-    def reply_to(self, envelope: Ask, timeout: float | None) -> Any:
+    def _await_reply(self, envelope: Ask, timeout: float | None) -> Any:
         """Wait for the reply to an ask that has been sent, as `ask` does."""
         limit = lock_timeout(timeout)
         envelope.done.acquire(True, limit)
@@ -203,9 +206,11 @@ class ComponentRef(Generic[M]):
             raise as_raised(envelope.error, cell.path)
         if envelope.settled():
             return envelope.value
+        # Without a limit only virtual time gives up, when nothing is left that could happen.
+        waited = "ever" if limit == -1 else f"within {limit:g} s"
         raise AskTimeoutError(
             f"component {cell.path!r} ({cell.state.value}) did not reply to "
-            f"{type(envelope.message).__qualname__} within {limit:g} s; give it more time, "
+            f"{type(envelope.message).__qualname__} {waited}; give it more time, "
             "or see what it is doing in system.tree()"
         )
 
@@ -254,6 +259,11 @@ class EarlyRef(ComponentRef[M]):
             )
 
 
+def ref_to(cell: Cell) -> ComponentRef[Any]:
+    """A ref of the component that `cell` runs."""
+    return InlineRef(cell) if cell.options.inline_asks else ComponentRef(cell)
+
+
 class _ToFuture:
     """The `done` of an ask whose reply goes into a future."""
 
@@ -266,12 +276,10 @@ class _ToFuture:
 
     def release(self) -> None:
         envelope = self._envelope
-        if not self._future.set_running_or_notify_cancel():
-            return
-        if envelope.error is None:
-            self._future.set_result(envelope.value)
-        else:
-            self._future.set_exception(as_raised(envelope.error, self._path))
+        error = envelope.error
+        if error is not None:
+            error = as_raised(error, self._path)
+        complete(self._future, envelope.value, error)
 
 
 def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:

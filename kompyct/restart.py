@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import isfinite
 
-from kompyct.errors import ArgumentError
+from kompyct.errors import ArgumentError, ArgumentTypeError
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -20,7 +20,7 @@ class RestartLimit:
         within: seconds, > 0.
 
     Raises:
-        ArgumentError: for other values.
+        ArgumentError, ArgumentTypeError: for other values.
 
     Source: OTP's supervisor, `intensity` and `period`, a sliding window on the monotonic clock.
     """
@@ -30,7 +30,11 @@ class RestartLimit:
 
     def __post_init__(self) -> None:
         if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int):
-            raise ArgumentError(f"max_restarts is {self.max_restarts!r}; give a whole number >= 0")
+            raise ArgumentTypeError(
+                f"max_restarts is {self.max_restarts!r}; give a whole number >= 0"
+            )
+        if isinstance(self.within, bool) or not isinstance(self.within, int | float):
+            raise ArgumentTypeError(f"within is {self.within!r}; give a number of seconds > 0")
         if self.max_restarts < 0:
             raise ArgumentError(f"max_restarts is {self.max_restarts}; give a whole number >= 0")
         if not (self.within > 0 and isfinite(self.within)):

@@ -26,7 +26,7 @@ from kompyct.errors import ShutdownTimeoutError, UnknownBackendError
 from kompyct.events import Event
 from kompyct.options import Options
 from kompyct.publisher import Publisher
-from kompyct.ref import ComponentRef, living_systems
+from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
 from kompyct.reports import identity
 from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
@@ -120,7 +120,7 @@ class Runtime:
     def ref_of(self, number: int) -> ComponentRef[Any] | None:
         """A ref of the living component of that number."""
         cell = self.registry.get(number)
-        return None if cell is None else ComponentRef(cell)
+        return None if cell is None else ref_to(cell)
 
     def new_future(self) -> Future[Any]:
         """A future that waits as this system's backend needs it."""

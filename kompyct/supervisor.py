@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +244,7 @@ class ComponentSupervisor(Component[Any]):
                 cell.signal(signals.kill, None, False, draining)
                 return
         self._awaited = None
-        if not order.done.done():
+        with suppress(InvalidStateError):  # the wait was cut short
             order.done.set_result(None)
 
     def _await(self, cell: Cell, until: int | None) -> None:

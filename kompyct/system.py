@@ -21,7 +21,7 @@ from kompyct.errors import (
 from kompyct.events import Event
 from kompyct.lifecycle import State
 from kompyct.options import Fallback, Overflow, checked_options
-from kompyct.ref import ComponentRef, InlineRef
+from kompyct.ref import ComponentRef, ref_to
 from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
@@ -118,7 +118,9 @@ class ComponentSystem:
             start: start it as well, with nobody waiting for that.
 
         Raises:
-            ComponentCreateError: the factory raised, which is the cause, or made no component.
+            ComponentCreateError: the factory raised, which is the cause.
+            InvalidComponentError: it made no component, or one already in use.
+            ReservedNameError: the component's class defines or assigns a reserved name.
             DuplicateNameError: the name is taken.
             SystemShutdownError: the system is shutting down.
             ArgumentError, ArgumentTypeError, UnknownBackendError: for bad values.
@@ -137,8 +139,11 @@ class ComponentSystem:
             or fallback != "end"
             or mailbox_limit is not None
             or overflow != "error"
+            or inline_asks
         ):
-            options = checked_options(budget, fallback, mailbox_limit, overflow)
+            options = checked_options(
+                budget, fallback, mailbox_limit, overflow, inline_asks=inline_asks
+            )
         if name is not None:
             check_name(name)
         cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
@@ -151,7 +156,7 @@ class ComponentSystem:
             self._refuse_new()
         if start and cell.flag.acquire(False):
             target.wake(cell)
-        return InlineRef(cell) if inline_asks else ComponentRef(cell)
+        return ref_to(cell)
 
     def start(self, ref: ComponentRef[Any]) -> Future[None]:
         """Make the component active.
@@ -196,7 +201,7 @@ class ComponentSystem:
     def find(self, path: str) -> ComponentRef[Any] | None:
         """The living component at `path`; None if there is none."""
         cell = self._runtime.registry.find(path)
-        return None if cell is None else ComponentRef(cell)
+        return None if cell is None else ref_to(cell)
 
     def tree(self) -> TreeNode:
         """A picture of the system: its root, with a child for each component."""

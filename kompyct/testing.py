@@ -228,7 +228,4 @@ def fail_hook(
 
 
 def _incarnation(ref: ComponentRef[Any]) -> Component[Any]:
-    component = ref._cell.component
-    if component is None:
-        raise ref._cell.gone()
-    return component
+    return ref._cell.incarnation_now()

@@ -1,8 +1,8 @@
 """How does each component get a thread of its own? As a pykka actor.
 
-Two private names of pykka are used, which `tests/test_backends.py` checks against the installed
-version: `_start_actor_loop`, since the public `start` would enter the actor into pykka's global
-registry, a list whose removal is O(n), and `_create_actor_inbox`.
+Three private names of pykka are used, which `tests/test_pykka_actors.py` checks against the
+installed version: `_start_actor_loop`, since the public `start` would enter the actor into pykka's
+global registry, a list whose removal is O(n), `_create_actor_inbox`, and `_envelope.Envelope`.
 """
 
 from __future__ import annotations

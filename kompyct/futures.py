@@ -1,0 +1,27 @@
+"""How is a future completed without harm to the thread that does it?"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from typing import Any
+
+_logger = logging.getLogger("kompyct")
+
+
+def complete(future: Future[Any], value: Any = None, error: BaseException | None = None) -> None:
+    """Give `future` its value or its error, unless somebody has cancelled it.
+
+    Whoever added a callback has it run on this thread, which is a component's or the
+    supervisor's. `concurrent.futures` keeps to itself only what is an `Exception`; the rest is
+    logged here.
+    """
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+    except BaseException:
+        _logger.exception("a callback of a future raised")
