@@ -34,7 +34,7 @@ from kompyct.options import Options
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
 from kompyct.timers import Timer
-from kompyct.waiting import here
+from kompyct.waiting import INLINE, InlineTurn, here
 
 if TYPE_CHECKING:
     from kompyct.runtime import Runtime
@@ -288,13 +288,23 @@ class Cell(Mailbox):
         """The hook that is running, if one is."""
         return self.hand if type(self.hand) is Phase else None
 
-    def ask_inline(self, ref: ComponentRef[Any], request: Any, timeout: float | None) -> Any:
+    def ask_inline(
+        self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
+    ) -> Any:
         """Handle `request` on the asker's thread, which has just taken the flag."""
         if self.state is not ACTIVE or self.box or self.control or self.backlog is not None:
             self.backend.wake(self)
             return ComponentRef.ask(ref, request, timeout)
         self.asleep = False
         self.handled += 1
+        outer = here.runner
+        turn.outer = outer
+        here.runner = turn
+        asker = None if outer is None else outer.cell
+        if asker is not None:
+            # A circle of asks may go through here. Set without the lock of these edges: what
+            # closes a circle is an ask that really waits, and that one takes the lock.
+            asker.asking = (self, INLINE)
         try:
             value = self.component.on_receive(request)  # type: ignore[union-attr]
         except BaseException as exception:
@@ -303,7 +313,12 @@ class Cell(Mailbox):
             self.backend.wake(self)
             if isinstance(exception, KeyboardInterrupt):
                 raise  # it is the asker's as well (S-35)
+            here.runner = outer
             return ref._await_reply(ask, timeout)
+        finally:
+            here.runner = outer
+            if asker is not None:
+                asker.asking = None
         self.asleep = True
         self.flag.release()
         if (self.box or self.control) and self.flag.acquire(False):

@@ -9,15 +9,17 @@ from typing import Any
 _logger = logging.getLogger("kompyct")
 
 
-def complete(future: Future[Any], value: Any = None, error: BaseException | None = None) -> None:
+def complete(future: Future[Any], value: Any = None, error: BaseException | None = None) -> bool:
     """Give `future` its value or its error, unless somebody has cancelled it.
 
     Whoever added a callback has it run on this thread, which is a component's or the
     supervisor's. `concurrent.futures` keeps to itself only what is an `Exception`; the rest is
     logged here.
+
+    Returns: False if it was cancelled.
     """
     if not future.set_running_or_notify_cancel():
-        return
+        return False
     try:
         if error is None:
             future.set_result(value)
@@ -25,3 +27,4 @@ def complete(future: Future[Any], value: Any = None, error: BaseException | None
             future.set_exception(error)
     except BaseException:
         _logger.exception("a callback of a future raised")
+    return True

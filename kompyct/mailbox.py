@@ -44,12 +44,15 @@ class Mailbox:
         self.hand: Any = None  # the iterator over the chunk in hand, if it has more than one
 
     def take(self, waiting: int) -> list[Any]:
-        """The oldest messages, at most CHUNK; `waiting` of the box may be taken."""
+        """The oldest messages, at most CHUNK; `waiting` of the box may be taken.
+
+        Of a bounded box one at a time: what a turn has taken would no longer count.
+        """
         box = self.box
         backlog = self.backlog
         if backlog is None:
             if type(box) is not list:
-                return box.take(min(waiting, CHUNK))  # type: ignore[no-any-return]
+                return box.take(min(waiting, 1))  # type: ignore[no-any-return]
             if waiting <= CHUNK:
                 chunk = box[:waiting]
                 del box[:waiting]
@@ -96,13 +99,14 @@ class BoundedBox:
     lost it (`drop_old`).
     """
 
-    __slots__ = ("_lock", "_messages", "limit", "overflow", "path", "refuse")
+    __slots__ = ("_exempt", "_lock", "_messages", "limit", "overflow", "path", "refuse")
 
     def __init__(
         self, limit: int, overflow: str, refuse: Callable[[Any], None], path: str = "?"
     ) -> None:
-        self._lock = allocate_lock()  # protects _messages
+        self._lock = allocate_lock()  # protects _messages and _exempt
         self._messages: list[Any] = []
+        self._exempt = 0  # how many of them are
         self.path = path
         self.limit = limit
         self.overflow = overflow
@@ -114,11 +118,15 @@ class BoundedBox:
         Raises:
             MailboxFullError: there is no place and `overflow` is "error".
         """
-        exempt = type(message) is Envelope and message.done is None
-        refused = None
+        messages = self._messages
+        if _is_exempt(message):
+            with self._lock:
+                messages.append(message)
+                self._exempt += 1
+            return
         with self._lock:
-            if exempt or len(self._messages) < self.limit:
-                self._messages.append(message)
+            if len(messages) - self._exempt < self.limit:
+                messages.append(message)
                 return
             if self.overflow == "error":
                 raise MailboxFullError(
@@ -126,30 +134,39 @@ class BoundedBox:
                     "messages; send less, handle faster, or choose overflow='drop_new' "
                     "or 'drop_old'"
                 )
-            if self.overflow == "drop_new":
-                refused = message
-            else:
-                refused = self._messages.pop(0)
-                self._messages.append(message)
+            refused = message
+            if self.overflow == "drop_old":
+                oldest = next(i for i, kept in enumerate(messages) if not _is_exempt(kept))
+                refused = messages.pop(oldest)
+                messages.append(message)
         self.refuse(refused)
 
     def take(self, count: int) -> list[Any]:
         with self._lock:
             chunk = self._messages[:count]
             del self._messages[:count]
+            self._exempt -= sum(map(_is_exempt, chunk))
         return chunk
 
     def pop(self, index: int) -> Any:
         # The turn saw at least one, and senders never make them fewer: this cannot fail.
         with self._lock:
-            return self._messages.pop(index)
+            message = self._messages.pop(index)
+            self._exempt -= _is_exempt(message)
+        return message
 
     def put_back(self, messages: Sequence[Any]) -> None:
         with self._lock:
             self._messages[:0] = messages
+            self._exempt += sum(map(_is_exempt, messages))
 
     def __len__(self) -> int:
         return len(self._messages)
+
+
+def _is_exempt(message: Any) -> bool:
+    """Whether this is a tick of a timer, or the end of `kill(after_messages=True)`."""
+    return type(message) is Envelope and message.done is None
 
 
 class ClosedBox:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from kompyct.clock import lock_timeout
 from kompyct.errors import (
     AskTimeoutError,
-    ComponentDestroyedError,
     NotStartedError,
     as_raised,
 )
 from kompyct.futures import complete
 from kompyct.lifecycle import State
+from kompyct.lost import LostCell
 from kompyct.messages import Ask, Envelope, Request, new_ask
-from kompyct.waiting import here
+from kompyct.waiting import InlineTurn, ask_inside, here
 
 if TYPE_CHECKING:
     import pykka
@@ -102,7 +102,7 @@ class ComponentRef(Generic[M]):
                 cell.backend.wake(cell)
             answered = envelope.done.acquire(True, limit)
         else:
-            answered = runner.ask(cell, envelope, limit)
+            answered = ask_inside(runner, cell, envelope, limit)
         if answered and envelope.error is None:
             return envelope.value
         return self._reply(envelope, limit)
@@ -194,7 +194,11 @@ class ComponentRef(Generic[M]):
     def _await_reply(self, envelope: Ask, timeout: float | None) -> Any:
         """Wait for the reply to an ask that has been sent, as `ask` does."""
         limit = lock_timeout(timeout)
-        envelope.done.acquire(True, limit)
+        runner = here.runner
+        if runner is None:
+            envelope.done.acquire(True, limit)
+        else:
+            runner.wait(self._cell, envelope, limit)
         return self._reply(envelope, limit)
 
     def _reply(self, envelope: Ask, limit: float) -> Any:
@@ -218,7 +222,7 @@ class ComponentRef(Generic[M]):
         cell = self._cell
         future: Future[R] = cell.runtime.new_future()
         envelope = Envelope(request)
-        envelope.done = _ToFuture(envelope, future, cell.path)
+        envelope.done = _ToFuture(envelope, future, cell)
         cell.send_ask(envelope)
         return future
 
@@ -226,14 +230,20 @@ class ComponentRef(Generic[M]):
 class InlineRef(ComponentRef[M]):
     """A ref whose asks run an idle component's handler in the asking thread."""
 
-    __slots__ = ()
+    __slots__ = ("_turn",)
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._turn = InlineTurn(cell)  # used by one thread at a time, the holder of the flag
 
     def ask(
         self, request: Request[Any], timeout: float | None = ASK_TIMEOUT, *, block: bool = True
     ) -> Any:
         cell = self._cell
+        if timeout is not ASK_TIMEOUT:
+            lock_timeout(timeout)
         if cell.asleep and block and cell.flag.acquire(False):
-            return cell.ask_inline(self, request, timeout)
+            return cell.ask_inline(self, self._turn, request, timeout)
         return ComponentRef.ask(self, request, timeout, block=block)  # type: ignore[call-overload]
 
 
@@ -267,31 +277,30 @@ def ref_to(cell: Cell) -> ComponentRef[Any]:
 class _ToFuture:
     """The `done` of an ask whose reply goes into a future."""
 
-    __slots__ = ("_envelope", "_future", "_path")
+    __slots__ = ("_envelope", "_future", "_late_replies", "_path")
 
-    def __init__(self, envelope: Envelope, future: Future[Any], path: str) -> None:
+    def __init__(self, envelope: Envelope, future: Future[Any], cell: Cell) -> None:
         self._envelope = envelope
         self._future = future
-        self._path = path
+        self._path = cell.path
+        self._late_replies = cell.runtime.late_replies
 
     def release(self) -> None:
         envelope = self._envelope
         error = envelope.error
         if error is not None:
             error = as_raised(error, self._path)
-        complete(self._future, envelope.value, error)
+        if not complete(self._future, envelope.value, error):
+            self._late_replies.release()
 
 
 def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
     """The ref of that component of a living system of this process; used by pickle.
 
-    Raises:
-        ComponentDestroyedError: there is no such system or component any more.
+    What is not there any more is found out when the ref is used (S-17).
     """
     runtime = living_systems.get(key)
     ref = None if runtime is None else runtime.ref_of(component_id)
     if ref is None:
-        raise ComponentDestroyedError(
-            f"component {path!r}, which a pickled ref names, is not in this process any more"
-        )
+        return ComponentRef(LostCell(runtime, path, component_id))  # type: ignore[arg-type]
     return ref  # type: ignore[no-any-return]

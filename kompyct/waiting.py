@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from _thread import allocate_lock
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kompyct.errors import AskCircleError
 from kompyct.messages import Ask, Envelope
@@ -21,16 +21,13 @@ class Runner(Protocol):
     def cell(self) -> Any:
         """What is being run; None between turns."""
 
-    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
-        """Send `envelope` to the cell `target` and wait until it is settled.
+    def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
+        """Wait until `envelope`, which was sent to the cell `target`, is settled.
 
         Args:
             timeout: seconds; -1 waits for ever.
 
         Returns: whether it was settled in time.
-
-        Raises:
-            AskCircleError: `target` waits for the component that is asking.
         """
         ...
 
@@ -50,12 +47,51 @@ here = _Here()
 _edges = allocate_lock()  # protects every cell's `asking`, so that of a circle exactly one fails
 
 
-def enter_ask(asker: Any, target: Any, envelope: Envelope) -> None:
-    """Note that the turn of `asker` waits for `target` to settle `envelope`.
+def ask_inside(runner: Runner, target: Any, envelope: Ask, timeout: float) -> bool:
+    """Send `envelope` to the cell `target` from what `runner` runs, and wait for it.
+
+    Args:
+        timeout: seconds; -1 waits for ever.
+
+    Returns: whether it was settled in time.
 
     Raises:
-        AskCircleError: `target` waits for `asker`, directly or through others.
+        AskCircleError: `target` waits for the component that is asking; nothing was sent.
     """
+    asker = runner.cell
+    if asker is None:
+        target.send_ask(envelope)
+        return runner.wait(target, envelope, timeout)
+    _enter(asker, target, envelope)
+    try:
+        target.send_ask(envelope)
+        return runner.wait(target, envelope, timeout)
+    finally:
+        asker.asking = None
+
+
+INLINE: Final = Envelope(None)
+"""Stands for an inline ask in `asking`; it is never settled."""
+
+
+class InlineTurn:
+    """The runner while the handler of `cell` runs in the thread of its asker, run by `outer`."""
+
+    __slots__ = ("cell", "outer")
+
+    def __init__(self, cell: Any) -> None:
+        self.cell = cell
+        self.outer: Runner | None = None
+
+    def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
+        """See `Runner.wait`."""
+        if self.outer is None:
+            return bool(envelope.done.acquire(True, timeout))
+        return self.outer.wait(target, envelope, timeout)
+
+
+def _enter(asker: Any, target: Any, envelope: Envelope) -> None:
+    """Note that the turn of `asker` waits for `target` to settle `envelope`."""
     with _edges:
         circle = [asker, target]
         while circle[-1] is not asker:
@@ -70,8 +106,3 @@ def enter_ask(asker: Any, target: Any, envelope: Envelope) -> None:
     raise AskCircleError(
         f"this ask would wait for ever: {names}; use tell, or ask with block=False"
     )
-
-
-def leave_ask(asker: Any) -> None:
-    """The turn of `asker` waits no longer."""
-    asker.asking = None

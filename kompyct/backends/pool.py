@@ -21,7 +21,7 @@ from typing import Any
 from kompyct.clock import Clock
 from kompyct.deadline import AbandonedError, Deadline
 from kompyct.messages import Ask
-from kompyct.waiting import enter_ask, here, leave_ask
+from kompyct.waiting import here
 
 TICK = 0.010
 """Seconds between two looks of the watchdog."""
@@ -319,16 +319,10 @@ class _Worker(threading.Thread):
             if self.surplus and pool.step_aside(self) and not pool.park(self):
                 return
 
-    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
-        """See `Runner.ask`."""
-        item = self.item
-        enter_ask(item, target, envelope)
+    def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
+        """See `Runner.wait`."""
+        self.pool.block(self)
         try:
-            target.send_ask(envelope)
-            self.pool.block(self)
-            try:
-                return bool(envelope.done.acquire(True, timeout))
-            finally:
-                self.pool.unblock(self)
+            return bool(envelope.done.acquire(True, timeout))
         finally:
-            leave_ask(item)
+            self.pool.unblock(self)

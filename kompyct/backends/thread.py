@@ -16,7 +16,7 @@ from pykka._envelope import Envelope as PykkaEnvelope
 from kompyct.deadline import AbandonedError
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
-from kompyct.waiting import enter_ask, here, leave_ask
+from kompyct.waiting import here
 
 _WAKE: PykkaEnvelope[None] = PykkaEnvelope(None)
 
@@ -89,12 +89,6 @@ class _Host(ThreadingActor):
         if cell.state is State.DESTROYED:
             self.actor_stopped.set()
 
-    def ask(self, target: Any, envelope: Ask, timeout: float) -> bool:
-        """See `Runner.ask`."""
-        cell = self.cell
-        enter_ask(cell, target, envelope)
-        try:
-            target.send_ask(envelope)
-            return bool(envelope.done.acquire(True, timeout))
-        finally:
-            leave_ask(cell)
+    def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
+        """See `Runner.wait`."""
+        return bool(envelope.done.acquire(True, timeout))

@@ -1,0 +1,62 @@
+"""What does a ref reach whose component is not in this process any more?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from kompyct.errors import ComponentDestroyedError
+from kompyct.futures import complete
+from kompyct.lifecycle import State
+from kompyct.mailbox import ClosedBox
+from kompyct.messages import Envelope
+
+_logger = logging.getLogger("kompyct")
+
+
+class LostCell:
+    """Stands for a component that has ended: asks fail, tells become dead letters.
+
+    `runtime` is that of its system; None if that has gone too, and then they are only logged.
+    """
+
+    asleep = False
+    has_asks = False
+    state = State.DESTROYED
+    incarnation = 0
+    component = None
+    asking = None
+
+    def __init__(self, runtime: Any, path: str, number: int) -> None:
+        self.runtime = runtime
+        self.path = path
+        self.id = number
+        self.name = None if path.startswith("#") else path
+        self.box = ClosedBox(self._refuse, [])
+
+    def send(self, message: Any) -> None:
+        """Refuse `message`."""
+        self._refuse(message)
+
+    send_ask = send
+
+    def signal(self, obey: Callable[..., None], future: Future[None] | None, *_: Any) -> None:
+        """There is nothing left to stop or to end."""
+        if future is not None:
+            complete(future)
+
+    def gone(self) -> ComponentDestroyedError:
+        """The error for whoever wants something of it."""
+        return ComponentDestroyedError(
+            f"component {self.path!r}, which a pickled ref names, is not in this process any more"
+        )
+
+    def _refuse(self, message: Any) -> None:
+        if type(message) is Envelope:
+            message.fail(self.gone())
+        elif self.runtime is not None:
+            self.runtime.undelivered(self, [message], "it has ended")
+        else:
+            _logger.warning("1 dead letter for component %r of an ended system", self.path)
