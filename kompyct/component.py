@@ -197,14 +197,14 @@ class Component(Generic[M]):
         Returns: what entering it returned.
 
         Raises:
-            NotStartedError: the component is not active; keep from `on_start`.
+            NotStartedError: the component is not active, or no longer; keep from `on_start`.
         """
+        number = self._living_cell().active_period  # before the look: it ends after that
         cell = self._active_cell("resources are kept")
         value = resource.__enter__()
         kept = self._kept
         if kept is None:
             kept = self._kept = []
-        number = cell.active_period
         kept.append(resource)
         if cell.component is not self or cell.active_period != number:
             # A thread of an incarnation that has just ended: who removes it leaves it.
@@ -214,7 +214,7 @@ class Component(Generic[M]):
                 pass
             else:
                 resource.__exit__(None, None, None)
-            self._living_cell()
+            self._active_cell("resources are kept")
         return value
 
     def unhandled(self, message: object) -> NoReturn:
@@ -272,9 +272,10 @@ class Component(Generic[M]):
         cell = self._active_cell("timers are set")
         clock = cell.runtime.clock
         timer = Timer(cell, clock.now() + delay, period, action, burst=missed == "burst")
-        if cell.timers is None:
-            cell.timers = set()
-        cell.timers.add(timer)
+        timers = cell.timers
+        if timers is None:
+            timers = cell.timers = set()
+        timers.add(timer)
         clock.set(timer)
         return timer
 

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 def make_first(cell: Cell) -> None:
     """Reserve the name of `cell`, if it has one, and make its first incarnation.
 
+    The caller holds the flag of the cell afterwards.
+
     Raises:
         DuplicateNameError: the name is taken.
         ComponentCreateError: the factory raised, which is the cause.
         InvalidComponentError, ReservedNameError: it made something that cannot be used.
         KeyboardInterrupt: Ctrl+C came meanwhile.
     """
+    cell.flag.acquire()  # what reaches it through a ref from __init__ waits for what is made
     if cell.name is not None:
         _make_named(cell, cell.name)
         return

@@ -61,17 +61,16 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
 
 
 def discard(cell: Cell) -> None:
-    """Let a cell go whose first incarnation could not be made; for the thread that made it.
+    """Let a cell go whose first incarnation could not be made; by the holder of its flag.
 
     Somebody may have got its ref out of `__init__`; what they send becomes dead letters.
     """
-    if cell.flag.acquire(False):
-        cell.history.reason = "it could not be created"
-        close_box(cell)
-        cell.state = State.DESTROYED
-        cell.backend = cell.runtime.forget(cell)
-        _flush_letters(cell)
-        cell.backend.wake(cell)
+    cell.history.reason = "it could not be created"
+    close_box(cell)
+    cell.state = State.DESTROYED
+    cell.backend = cell.runtime.forget(cell)
+    _flush_letters(cell)
+    cell.backend.wake(cell)
 
 
 def close_kept(
@@ -88,7 +87,10 @@ def close_kept(
     Raises:
         AbandonedError: the turn is somebody else's now; touch nothing any more.
     """
-    kept = None if component is None else component._kept
+    kept = None
+    if component is not None:
+        # Taken away: what the next active period keeps is not for a thread abandoned here.
+        kept, component._kept = component._kept, None
     if not kept:
         go_on()
         return
@@ -180,7 +182,8 @@ def _flush_letters(cell: Cell) -> None:
     letters: list[Any] = []
     try:
         while True:
-            letters.append(history.letters.pop(0))
+            letters.append(history.letters.pop())
     except IndexError:  # empty, by this thread or by another that flushes
         pass
+    letters.reverse()
     bury(cell, letters, history.reason)

@@ -58,12 +58,9 @@ def stop(cell: Cell, future: Future[None] | None) -> None:
         fault(cell, raised, Phase.STOP)
         return
 
-    def become_passive() -> None:
-        cell.state = State.PASSIVE
-        settle(future)
-
+    cell.state = State.PASSIVE  # before its things are closed: it keeps nothing more
     cell.end_period()
-    close_kept(cell, component, None, become_passive)
+    close_kept(cell, component, None, lambda: settle(future))
 
 
 def kill(
@@ -89,6 +86,7 @@ def kill(
         settle_waiters(cell, _faulted_in(cell, Phase.KILL, raised))
         fault(cell, raised, Phase.KILL)
         return
+    cell.component = None  # before its things are closed: it keeps nothing more
     cell.end_period()
     close_kept(cell, component, None, lambda: destroy(cell, "killed"))
 
@@ -115,7 +113,10 @@ def rebuild(
     history.fault = None
     history.recovered_at = cell.runtime.clock.now()
     cell.runtime.emit(recovered(cell, context))
-    settle_waiters(cell, None)
+    starts = [future for future, is_start in history.waiters if is_start]
+    history.waiters = [waiter for waiter in history.waiters if not waiter[1]]
+    for future in starts:
+        settle(future)
 
 
 def end(cell: Cell, context: FaultContext[Any], reason: str) -> None:

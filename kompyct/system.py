@@ -147,15 +147,20 @@ class ComponentSystem:
         if name is not None:
             check_name(name)
         cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
-        make_first(cell)
         if start:
             cell.control = START  # nobody else knows the cell yet
+        make_first(cell)
         runtime.registry.add(cell)
         if runtime.stopping:  # it began meanwhile, and may not have seen this one
-            cell.signal(signals.kill, None, True)
-            self._refuse_new()
-        if start and cell.flag.acquire(False):
+            cell.add_signal((signals.kill, (None, True)), first=True)
             target.wake(cell)
+            self._refuse_new()
+        if start:
+            target.wake(cell)
+        else:
+            cell.flag.release()
+            if cell.control and cell.flag.acquire(False):  # a ref got out of __init__
+                target.wake(cell)
         return ref_to(cell)
 
     def start(self, ref: ComponentRef[Any]) -> Future[None]:

@@ -8,9 +8,11 @@ that returns False. `take_over(cell)` has it do the same for a cell whose turn w
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
 
+from kompyct.deadline import AbandonedError
 from kompyct.errors import UnknownBackendError
 
 
@@ -41,8 +43,9 @@ class Graveyard:
 
     def wake(self, item: Runnable) -> None:
         item.asleep = False
-        while item.run():
-            pass
+        with suppress(AbandonedError):
+            while item.run():
+                pass
 
     def take_over(self, cell: Runnable) -> None:
         self.wake(cell)

@@ -12,6 +12,7 @@ at it afterwards, and the last worker looks at the queue after setting it: no it
 
 from __future__ import annotations
 
+import logging
 import threading
 from _thread import allocate_lock
 from collections import deque
@@ -22,6 +23,8 @@ from kompyct.clock import Clock
 from kompyct.deadline import AbandonedError, Deadline
 from kompyct.messages import Ask
 from kompyct.waiting import here
+
+_logger = logging.getLogger("kompyct")
 
 TICK = 0.010
 """Seconds between two looks of the watchdog."""
@@ -100,18 +103,31 @@ class PoolBackend:
             worker.bell.release()
         until = self._clock.now() + round(timeout * 1e9)
         for worker in workers:
-            if worker is not threading.current_thread():
+            if worker is not threading.current_thread() and worker.ident is not None:
                 worker.join(max((until - self._clock.now()) / 1e9, 0.0))
-        while self.ready:
-            item = self.ready.popleft()
-            while item.run():
-                pass
+        self._run_left()
+
+    def _run_left(self) -> None:
+        """Run what is ready in a closed pool; a worker that was late may do so as well."""
+        while True:
+            try:
+                item = self.ready.popleft()
+            except IndexError:
+                return
+            try:
+                while item.run():
+                    pass
+            except AbandonedError:
+                continue
 
     def _rouse(self) -> None:
         with self._mutex:
+            closed = self._closed
             worker = self._add_runner() if not self._running and self.ready else None
         if worker is not None:
             self._start(worker)
+        elif closed:
+            self._run_left()
 
     def _start(self, worker: _Worker) -> None:
         """Start a new worker's thread; not under the mutex, since it waits for the thread.
@@ -162,6 +178,8 @@ class PoolBackend:
             if not self._running:
                 self.idle = True
                 if self.ready:  # looked at after setting idle: nothing is forgotten
+                    if self._resting:
+                        self._ring_watchdog()
                     self._running += 1
                     self.idle = False
                     worker.status = _Status.RUNNING
@@ -204,6 +222,8 @@ class PoolBackend:
                 worker.status = _Status.RUNNING
                 self._running += 1
                 self.idle = False
+            if self._resting:  # it would not see that this worker blocks
+                self._ring_watchdog()
             worker.surplus = self._running > 1
 
     def step_aside(self, worker: _Worker) -> bool:
@@ -233,11 +253,11 @@ class PoolBackend:
         while True:
             bell.acquire(True, TICK)
             now = self._clock.now()
-            for deadline in tuple(self._deadlines):
+            for deadline in self._deadlines.copy():
                 if deadline.due <= now:
                     self._deadlines.discard(deadline)
                     if deadline.claim():
-                        deadline.expire()
+                        self._expire(deadline)
             starting: list[_Worker] = []
             with self._mutex:
                 if self._closed:
@@ -262,6 +282,12 @@ class PoolBackend:
             if rest:
                 bell.acquire()
                 quiet = 0
+
+    def _expire(self, deadline: Deadline) -> None:
+        try:
+            deadline.expire()
+        except RuntimeError:  # no thread to go on with: the watchdog must live
+            _logger.exception("what was abandoned could not be taken over")
 
     def _find_stuck(self) -> bool:
         """Count workers as blocked that are still in the turn of the last look, if items wait."""

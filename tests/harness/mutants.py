@@ -1,0 +1,687 @@
+"""Would `explore` find a bug? Bugs planted on purpose, each of which a scenario must catch.
+
+A mutant replaces text in the source of one function, as `ast.unparse` writes it, so without
+comments and whatever the formatting. When the function changes and the text is no longer there,
+planting it fails: then the mutant is to be written anew for the new code.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from kompyct import ending, faulting, signals
+from kompyct.backends.pool import PoolBackend
+from kompyct.cell import Cell
+from kompyct.component import Component
+from kompyct.mailbox import BoundedBox
+from kompyct.recovery import RecoveryJob
+from kompyct.ref import ComponentRef, InlineRef
+from kompyct.timers import Timer
+
+
+class MutantDoesNotFitError(Exception):
+    """The function has changed, and the text to be replaced is not in it exactly once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug: in the function `name` of `owner`, `after` instead of `before`.
+
+    `scenarios` are those that catch it, the first of them soonest. A harmless one names those
+    that look as if they could.
+    """
+
+    what: str
+    owner: Any
+    name: str
+    before: str
+    after: str
+    scenarios: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.what.replace(" ", "-")
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Have kompyct run the mutant.
+
+        Raises:
+            MutantDoesNotFitError: it must be written anew.
+        """
+        original = getattr(self.owner, self.name)
+        mutated = _mutated(original, self)
+        places = [(self.owner, self.name)]
+        for module in (*sys.modules.values(),):  # functions are imported by name as well
+            if isinstance(module, ModuleType) and module.__name__.startswith("kompyct"):
+                for name, value in (*vars(module).items(),):
+                    if value is original and (module, name) not in places:
+                        places.append((module, name))
+        for owner, name in places:
+            setattr(owner, name, mutated)
+        try:
+            yield
+        finally:
+            for owner, name in places:
+                setattr(owner, name, original)
+
+
+def _mutated(original: Callable[..., Any], mutant: Mutant) -> Callable[..., Any]:
+    source = ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(original))))
+    before, after = (textwrap.dedent(text).strip("\n") for text in (mutant.before, mutant.after))
+    lines = source.split("\n")
+    wanted = before.split("\n")
+    found = [
+        (index, len(line) - len(line.lstrip()))
+        for index, line in enumerate(lines)
+        if [text.strip() for text in lines[index : index + len(wanted)]]
+        == [text.strip() for text in wanted]
+    ]
+    if len(found) != 1:
+        raise MutantDoesNotFitError(
+            f"{mutant.what!r}: {len(found)} places in {original.__qualname__} read\n{before}\n"
+            f"write the mutant anew for\n{source}"
+        )
+    index, indent = found[0]
+    new = textwrap.indent(after, " " * indent).split("\n")
+    text = "\n".join([*lines[:index], *new, *lines[index + len(wanted) :]])
+    flags = __future__.annotations.compiler_flag
+    code = compile(text, original.__code__.co_filename, "exec", flags, dont_inherit=True)
+    names: dict[str, Any] = {}
+    exec(code, original.__globals__, names)
+    mutated: Callable[..., Any] = names[original.__name__]
+    return mutated
+
+
+HARMFUL: tuple[Mutant, ...] = (
+    # -- the turn's end
+    Mutant(
+        "no second look after an active turn", Cell, "run",
+        "if (box or self.control) and self.flag.acquire(False):",
+        "if False:",
+        ("TellTurn", "TellTell", "TwoSignals"),
+    ),
+    Mutant(
+        "a second look at the box only", Cell, "run",
+        "if (box or self.control) and self.flag.acquire(False):",
+        "if box and self.flag.acquire(False):",
+        ("TwoSignals",),
+    ),
+    Mutant(
+        "a second look at the signals only", Cell, "run",
+        "if (box or self.control) and self.flag.acquire(False):",
+        "if self.control and self.flag.acquire(False):",
+        ("TellTurn", "TellTell"),
+    ),
+    Mutant(
+        "the second look before the flag is given back", Cell, "run",
+        """
+        self.asleep = True
+        self.flag.release()
+        if (box or self.control) and self.flag.acquire(False):
+            self.asleep = False
+            return True
+        return False
+        """,
+        """
+        self.asleep = True
+        if box or self.control:
+            self.asleep = False
+            return True
+        self.flag.release()
+        return False
+        """,
+        ("TellTurn", "TwoSignals"),
+    ),
+    Mutant(
+        "asleep after the second look", Cell, "run",
+        """
+        self.asleep = True
+        self.flag.release()
+        if (box or self.control) and self.flag.acquire(False):
+            self.asleep = False
+            return True
+        """,
+        """
+        self.flag.release()
+        if (box or self.control) and self.flag.acquire(False):
+            return True
+        self.asleep = True
+        """,
+        ("TellTurn", "TellTell"),
+    ),
+    Mutant(
+        "asleep False by a non-holder", Cell, "run",
+        """
+        if (box or self.control) and self.flag.acquire(False):
+            self.asleep = False
+            return True
+        """,
+        """
+        if box or self.control:
+            self.asleep = False
+            if self.flag.acquire(False):
+                return True
+        """,
+        ("LastLook",),
+    ),
+    Mutant(
+        "asleep False by a non-holder at rest", Cell, "_rest",
+        """
+        if (self.control or (destroyed and self.box)) and self.flag.acquire(False):
+            self.asleep = False
+            return True
+        """,
+        """
+        if self.control or (destroyed and self.box):
+            self.asleep = False
+            if self.flag.acquire(False):
+                return True
+        """,
+        ("LastLookSignal",),
+    ),
+    Mutant(
+        "no second look after a turn that is not active", Cell, "_rest",
+        "if (self.control or (destroyed and self.box)) and self.flag.acquire(False):",
+        "if False:",
+        ("TwoSignals", "RegisterFault"),
+    ),
+    Mutant(
+        "no second look at the late box of the dead", Cell, "_rest",
+        "if (self.control or (destroyed and self.box)) and self.flag.acquire(False):",
+        "if self.control and self.flag.acquire(False):",
+        ("TellKill", "AskKill"),
+    ),
+    Mutant(
+        "the dead are not asleep", Cell, "_rest",
+        "self.asleep = destroyed",
+        "self.asleep = False",
+        ("TellKill", "AskKill"),
+    ),
+    Mutant(
+        "asleep of a resting cell written after the flag is given back", Cell, "_rest",
+        """
+        self.asleep = destroyed
+        self.flag.release()
+        """,
+        """
+        self.flag.release()
+        self.asleep = destroyed
+        """,
+        ("TwoSignals",),
+    ),
+    # -- the turn
+    Mutant(
+        "length of the box read after the signals", Cell, "run",
+        """
+        waiting = len(box)
+        if self.control:
+            self._obey()
+            box = self.box
+            if waiting > len(box):
+                waiting = len(box)
+        """,
+        """
+        if self.control:
+            self._obey()
+            box = self.box
+        waiting = len(box)
+        """,
+        ("StopTell",),
+    ),
+    Mutant(
+        "the box of before the signals", Cell, "run",
+        """
+        self._obey()
+        box = self.box
+        if waiting > len(box):
+            waiting = len(box)
+        """,
+        "self._obey()",
+        ("StartFault",),
+    ),
+    Mutant(
+        "no look at signals between messages", Cell, "_drain",
+        """
+        if self.control:
+            break
+        """,
+        "",
+        ("TellDrainStop",),
+    ),
+    Mutant(
+        "nothing put back", Cell, "_drain",
+        "self.put_back(chunk[-unhandled:])",
+        "pass",
+        ("TellDrainStop",),
+    ),
+    Mutant(
+        "no look after an inline ask", Cell, "ask_inline",
+        "if (self.box or self.control) and self.flag.acquire(False):",
+        "if False:",
+        ("InlineTell", "InlineInline"),
+    ),
+    Mutant(
+        "an inline ask of the dead", Cell, "ask_inline",
+        "if self.state is not ACTIVE or self.box or self.control or (self.backlog is not None):",
+        "if self.box or self.control or self.backlog is not None:",
+        ("InlineKill",),
+    ),
+    Mutant(
+        "an inline ask without the flag", InlineRef, "ask",
+        "if cell.asleep and block and cell.flag.acquire(False):",
+        "if cell.asleep and block:",
+        ("InlineTell", "InlineInline"),
+    ),
+    # -- senders
+    Mutant(
+        "tell looks before it appends", ComponentRef, "tell",
+        """
+        cell.box.append(message)
+        if cell.asleep and cell.flag.acquire(False):
+            cell.backend.wake(cell)
+        """,
+        """
+        look = cell.asleep
+        cell.box.append(message)
+        if look and cell.flag.acquire(False):
+            cell.backend.wake(cell)
+        """,
+        ("TellTurn", "TellTell"),
+    ),
+    Mutant(
+        "tell wakes without the flag", ComponentRef, "tell",
+        "if cell.asleep and cell.flag.acquire(False):",
+        "if cell.asleep:",
+        ("TellTell",),
+    ),
+    Mutant(
+        "has_asks set before the append", ComponentRef, "ask",
+        """
+        cell.box.append(envelope)
+        cell.has_asks = True
+        """,
+        """
+        cell.has_asks = True
+        cell.box.append(envelope)
+        """,
+        ("FaultAskFault",),
+    ),
+    Mutant(
+        "has_asks set before the append of an ask for a future", Cell, "send_ask",
+        """
+        self.box.append(envelope)
+        self.has_asks = True
+        """,
+        """
+        self.has_asks = True
+        self.box.append(envelope)
+        """,
+        ("FaultFutureFault",),
+    ),
+    Mutant(
+        "has_asks cleared after the scan", faulting, "_fail_asks",
+        "cell.put_back(kept)",
+        """
+        cell.put_back(kept)
+        cell.has_asks = False
+        """,
+        ("FaultAskFault",),
+    ),
+    Mutant(
+        "asks that are queued at a fault are left", faulting, "fault",
+        "facts.failed = _fail_asks(cell, comes_back)",
+        "facts.failed = 0",
+        ("FaultAskFault",),
+    ),
+    Mutant(
+        "a late reply goes to nobody", ComponentRef, "_reply",
+        "envelope.done = cell.runtime.late_replies",
+        "pass",
+        ("AskTimeout",),
+    ),
+    # -- signals
+    Mutant(
+        "a signal does not try the flag", Cell, "signal",
+        """
+        if self.flag.acquire(False):
+            self.backend.wake(self)
+        """,
+        "",
+        ("TwoSignals", "TellStart"),
+    ),
+    Mutant(
+        "a signal trusts asleep", Cell, "signal",
+        "if self.flag.acquire(False):",
+        "if self.asleep and self.flag.acquire(False):",
+        ("TellStart", "FaultTell"),
+    ),
+    Mutant(
+        "signals are added without the lock", Cell, "add_signal",
+        "with self.runtime.signals:",
+        "if True:",
+        ("TwoSignals", "TwoKills"),
+    ),
+    Mutant(
+        "signals are taken without the lock", Cell, "_obey",
+        "with self.runtime.signals:",
+        "if True:",
+        ("TwoSignals", "TwoKills"),
+    ),
+    Mutant(
+        "registrations are taken up without the lock", faulting, "_take_up_registrations",
+        "with cell.runtime.signals:",
+        "if True:",
+        ("RegisterStopFault",),
+    ),
+    # -- faults and ends
+    Mutant(
+        "a closed box without the late box", ending, "close_box",
+        "cell.box = ClosedBox(lambda message: refuse(cell, message), cell.box)",
+        "cell.box = ClosedBox(lambda message: refuse(cell, message), [])",
+        ("TellKill", "AskKill"),
+    ),
+    Mutant(
+        "what came before the end was over is not flushed", ending, "destroy",
+        "_flush_letters(cell)",
+        "pass",
+        ("TellKill",),
+    ),
+    Mutant(
+        "what came after the end is not flushed", ending, "refuse",
+        """
+        if cell.state is State.DESTROYED:
+            _flush_letters(cell)
+        """,
+        "",
+        ("TellKill",),
+    ),
+    Mutant(
+        "the letters are flushed before the state says so", ending, "destroy",
+        "cell.state = State.DESTROYED",
+        """
+        _flush_letters(cell)
+        history.letters = []
+        cell.state = State.DESTROYED
+        """,
+        ("TellKill",),
+    ),
+    Mutant(
+        "a rebuild of whatever has come of the cell", signals, "rebuild",
+        """
+        if cell.state is not State.FAULTY or history.fault is not context:
+            return
+        """,
+        "",
+        ("KillFault", "AskFaultKill"),
+    ),
+    # -- deadlines
+    Mutant(
+        "an unclaimed deadline of a recovery", RecoveryJob, "run",
+        "if deadline.claim():",
+        "if True:",
+        ("RecoveryDeadline",),
+    ),
+    Mutant(
+        "an unclaimed deadline of kept things", ending, "close_kept",
+        """
+        if not deadline.claim():
+            raise AbandonedError
+        """,
+        "",
+        ("KeepKill", "KeepFault"),
+    ),
+    # -- timers
+    Mutant(
+        "a tick that clears the mark after the action", Timer, "_tick",
+        """
+        self._queued = False
+        action = self._action
+        cell = self._cell
+        if action is None or cell.active_period != self._number:
+            return
+        if self._ticked == self._rung:
+            return
+        if self._burst:
+            self._ticked += 1
+        else:
+            self._ticked = self._rung
+        if not self._period:
+            self.cancel()
+        action()
+        """,
+        """
+        action = self._action
+        cell = self._cell
+        if action is None or cell.active_period != self._number:
+            return
+        if self._burst:
+            self._ticked += 1
+        else:
+            self._ticked = self._rung
+        action()
+        self._queued = False
+        """,
+        ("Ticks",),
+    ),
+    Mutant(
+        "a ring that looks before it counts", Timer, "_ring",
+        "self._rung += 1",
+        """
+        queued = self._queued
+        self._rung += 1
+        if queued:
+            return
+        """,
+        ("Ticks", "TicksBurst"),
+    ),
+    # -- bounded mailboxes
+    Mutant(
+        "a bounded box appends without its lock", BoundedBox, "append",
+        """
+        with self._lock:
+            if len(messages) - self._exempt < self.limit:
+        """,
+        """
+        if True:
+            if len(messages) - self._exempt < self.limit:
+        """,
+        ("DropOld", "DropNew"),
+    ),
+    Mutant(
+        "a bounded box is emptied without its lock", BoundedBox, "take",
+        "with self._lock:",
+        "if True:",
+        ("DropOld",),
+    ),
+    # -- the pool
+    Mutant(
+        "park does not look after setting idle", PoolBackend, "park",
+        "if self.ready:",
+        "if False:",
+        ("WakePark",),
+    ),
+    Mutant(
+        "park looks before setting idle", PoolBackend, "park",
+        """
+        if not self._running:
+            self.idle = True
+            if self.ready:
+        """,
+        """
+        found = bool(self.ready)
+        if not self._running:
+            self.idle = True
+            if found:
+        """,
+        ("WakePark",),
+    ),
+    Mutant(
+        "park counts down whatever the worker was", PoolBackend, "park",
+        """
+        if worker.status is _Status.RUNNING:
+            self._running -= 1
+        """,
+        "self._running -= 1",
+        ("StuckReturns", "StuckParks", "CloseParked"),
+    ),
+    Mutant(
+        "a worker that ends stays in the list of the parked", PoolBackend, "park",
+        "self._parked.remove(worker)",
+        "pass",
+        ("WakeParkTimed",),
+    ),
+    Mutant(
+        "a worker that was not roused in time does not look again", PoolBackend, "park",
+        """
+        if worker in self._parked:
+            self._parked.remove(worker)
+            self._workers.remove(worker)
+            return False
+        """,
+        """
+        if worker in self._parked:
+            self._parked.remove(worker)
+        self._workers.remove(worker)
+        return False
+        """,
+        ("WakeParkTimed",),
+    ),
+    Mutant(
+        "wake looks at idle before it appends", PoolBackend, "wake",
+        """
+        self.ready.append(item)
+        if self.idle:
+            self._rouse()
+        """,
+        """
+        idle = self.idle
+        self.ready.append(item)
+        if idle:
+            self._rouse()
+        """,
+        ("WakePark",),
+    ),
+    Mutant(
+        "block does not look at what is ready", PoolBackend, "block",
+        "if self.ready:",
+        "if False:",
+        ("AskInPool",),
+    ),
+    Mutant(
+        "block does not say that the pool is idle", PoolBackend, "block",
+        "self.idle = True",
+        "pass",
+        ("BlockUntil",),
+    ),
+    Mutant(
+        "unblock counts a worker twice", PoolBackend, "unblock",
+        "if worker.status is _Status.BLOCKED:",
+        "if True:",
+        ("StuckBlocks",),
+    ),
+    Mutant(
+        "block counts a worker out twice", PoolBackend, "block",
+        "if worker.status is _Status.RUNNING:",
+        "if True:",
+        ("StuckBlocks",),
+    ),
+    Mutant(
+        "a deadline is added after the watchdog was rung", PoolBackend, "watch",
+        """
+        self._deadlines.add(deadline)
+        with self._mutex:
+            self._ring_watchdog()
+        """,
+        """
+        with self._mutex:
+            self._ring_watchdog()
+        self._deadlines.add(deadline)
+        """,
+        ("WatchRest",),
+    ),
+    # -- threads of a component
+    Mutant(
+        "a late thread's resource is kept", Component, "keep",
+        "if cell.component is not self or cell.active_period != number:",
+        "if False:",
+        ("KeepLate",),
+    ),
+)  # fmt: skip
+"""Each of these must be caught by one of its scenarios."""
+
+HARMLESS: tuple[tuple[Mutant, str], ...] = (
+    (
+        Mutant(
+            "asleep True by a non-holder", Cell, "run",
+            """
+            self.asleep = True
+            self.flag.release()
+            """,
+            """
+            self.flag.release()
+            self.asleep = True
+            """,
+            ("LastLook", "LastLookSignal", "TellTell", "TwoSignals", "TellStop"),
+        ),
+        "A stale True makes a sender try the flag. If somebody holds it, that one looks again "
+        "after giving it back; if nobody does, a turn is run that finds nothing it may do and "
+        "sets asleep anew. It costs a turn, never a message. The sender that still sees False "
+        "has appended before the store, and so before the second look, which comes after it.",
+    ),
+    (
+        Mutant(
+            "two workers for two wakes", PoolBackend, "_rouse",
+            "worker = self._add_runner() if not self._running and self.ready else None",
+            "worker = self._add_runner() if self.ready else None",
+            ("WakePark", "BlockWake"),
+        ),
+        "More workers than needed run; each takes from the queue what it finds, and parks.",
+    ),
+    (
+        Mutant(
+            "the watchdog does not say that the pool is idle", PoolBackend, "_find_stuck",
+            """
+            if not self._running:
+                self.idle = True
+            """,
+            "",
+            ("StuckReturns", "StuckParks"),
+        ),
+        "It finds a worker stuck only while items wait, and then adds a runner under the same "
+        "mutex, which makes idle False anyway. Where it may add none (closed, or at the most "
+        "workers) it tries again at each tick.",
+    ),
+    (
+        Mutant(
+            "a stuck worker does not ask when it returns", PoolBackend, "_find_stuck",
+            "worker.surplus = True",
+            "pass",
+            ("StuckReturns", "StuckBlocks"),
+        ),
+        "It goes on counted as blocked: the pool runs one worker more than it needs, until this "
+        "one parks, where a worker that is not counted is not counted out.",
+    ),
+    (
+        Mutant(
+            "the watchdog rests without looking at deadlines", PoolBackend, "_watch",
+            """
+            if self._deadlines:
+                self._resting = False
+            """,
+            "",
+            ("WatchRest",),
+        ),
+        "Who adds a deadline then takes the mutex and sees that the watchdog rests; who added it "
+        "before the watchdog took the mutex has set quiet to 0.",
+    ),
+)  # fmt: skip
+"""Mutants that no scenario can catch, each with the reason."""
