@@ -45,7 +45,10 @@ Signal = tuple[Callable[..., None], tuple[Any, ...]]
 START: tuple[Signal, ...] = ((signals.start, (None,)),)
 """The signals of a cell that is to be started as soon as it is made."""
 
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
+PASSIVE = State.PASSIVE
+DESTROYED = State.DESTROYED
 
 
 class History:
@@ -91,7 +94,7 @@ class Cell(Mailbox):
         self.factory: Callable[[], Component[Any]] | None = factory
         self.backend = backend  # what wakes this cell
         self.options = options
-        self.state = State.PASSIVE
+        self.state = PASSIVE
         self.component: Component[Any] | None = None  # the incarnation; None while there is none
         self.incarnation = 1
         self.active_period = 0  # counts starts and their ends; timers belong to one value
@@ -172,7 +175,7 @@ class Cell(Mailbox):
     def gone(self) -> ComponentDestroyedError:
         """The error for whoever wants something of a component that has ended, or is ending."""
         reason = self._history.reason if self._history is not None else ""
-        state = "has ended" if self.state is State.DESTROYED else "is ending"
+        state = "has ended" if self.state is DESTROYED else "is ending"
         return ComponentDestroyedError(
             f"component {self.path!r} {state}{f': {reason}' if reason else ''}; "
             "create a new one, or give it a recovery function that restarts it"
@@ -188,7 +191,7 @@ class Cell(Mailbox):
         component = self.component
         if component is not None:
             return component
-        if self.state is State.DESTROYED:
+        if self.state is DESTROYED:
             raise self.gone()
         raise RestartingError(f"component {self.path!r} is restarting; try again")
 
@@ -257,7 +260,7 @@ class Cell(Mailbox):
 
     def _rest(self) -> bool:
         """End a turn of a cell that is not active; returns as `run`."""
-        destroyed = self.state is State.DESTROYED
+        destroyed = self.state is DESTROYED
         if destroyed and self.box:  # senders that took hold of the box before it was closed
             for message in self.take_all():
                 ending.refuse(self, message)
@@ -333,12 +336,13 @@ class Cell(Mailbox):
             ReservedNameError: the component's class cannot be used.
             BaseException: what the factory raises.
         """
-        before = here.creating
-        here.creating = self
+        local = here.__dict__  # this thread's, looked up once
+        before = local.get("creating")
+        local["creating"] = self
         try:
             component = factory()  # type: ignore[misc]
         finally:
-            here.creating = before
+            local["creating"] = before
         if not isinstance(component, Component):
             raise InvalidComponentError(
                 f"the factory of component {self.path!r} returned a "

@@ -22,6 +22,9 @@ from kompyct.reports import identity
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.component import Component
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+DESTROYED = State.DESTROYED
+
 
 KEEP_DEADLINE = 5 * SECOND
 """How long closing kept resources may take before the turn is abandoned."""
@@ -48,7 +51,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     history.reason = reason
     history.fault = None
     close_box(cell)
-    cell.state = State.DESTROYED
+    cell.state = DESTROYED
     cell.component = None
     cell.factory = None
     cell.recovery = None
@@ -67,7 +70,7 @@ def discard(cell: Cell) -> None:
     """
     cell.history.reason = "it could not be created"
     close_box(cell)
-    cell.state = State.DESTROYED
+    cell.state = DESTROYED
     cell.backend = cell.runtime.forget(cell)
     _flush_letters(cell)
     cell.backend.wake(cell)
@@ -134,7 +137,7 @@ def refuse(cell: Cell, message: Any) -> None:
         return
     cell.history.letters.append(message)
     # The end of an ending flushes the letters; who adds one after that flushes it himself.
-    if cell.state is State.DESTROYED:
+    if cell.state is DESTROYED:
         _flush_letters(cell)
 
 

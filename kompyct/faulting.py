@@ -25,6 +25,16 @@ from kompyct.reports import (
 if TYPE_CHECKING:
     from kompyct.cell import Cell
 
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+ACTIVE = State.ACTIVE
+FAULTY = State.FAULTY
+RECEIVE = Phase.RECEIVE
+STOP = Phase.STOP
+KILL = Phase.KILL
+BENIGN = FaultClass.BENIGN
+RECOVERABLE = FaultClass.RECOVERABLE
+REDELIVER = OnRestart.REDELIVER
+
 
 def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time: int) -> None:
     """Take up a registration made from outside at `time`, nanoseconds."""
@@ -49,7 +59,7 @@ def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> Non
 
 def is_benign(cell: Cell, exception: BaseException) -> bool:
     """Whether the component's class, or the exception's, says that this is no fault."""
-    return _class_of(cell, exception) is FaultClass.BENIGN
+    return _class_of(cell, exception) is BENIGN
 
 
 def fault(
@@ -66,13 +76,13 @@ def fault(
     if component is not None and component._registration is not None:
         cell.recovery = component._registration
     history = cell.history
-    if cell.state is State.ACTIVE:
-        history.active = phase is not Phase.STOP
-    cell.state = State.FAULTY
+    if cell.state is ACTIVE:
+        history.active = phase is not STOP
+    cell.state = FAULTY
     comes_back = (
         cell.recovery is not None
-        and fault_class is FaultClass.RECOVERABLE
-        and phase is not Phase.KILL
+        and fault_class is RECOVERABLE
+        and phase is not KILL
         and not runtime.stopping
     )
     exception.__traceback__ = users_frames(exception.__traceback__)
@@ -86,7 +96,7 @@ def fault(
     if redelivered:
         rest.insert(0, message)
     else:
-        facts.dropped = phase is Phase.RECEIVE
+        facts.dropped = phase is RECEIVE
     cell.put_back(rest)
     facts.failed = _fail_asks(cell, comes_back)
     # After the look at the queued asks: what this asker sends next is sent later (S-16).
@@ -110,7 +120,7 @@ def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
 def _is_redelivered(message: Any) -> bool:
     """Whether the type of `message` asks to meet the next incarnation, see `OnRestart`."""
     content = message.message if type(message) is Envelope else message
-    return getattr(content, "on_restart", None) is OnRestart.REDELIVER
+    return getattr(content, "on_restart", None) is REDELIVER
 
 
 def _fail_asks(cell: Cell, comes_back: bool) -> int:

@@ -17,14 +17,19 @@ from kompyct.timers import Timer
 if TYPE_CHECKING:
     from kompyct.cell import Cell
 
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+TIMER = Phase.TIMER
+RECEIVE = Phase.RECEIVE
+EXCEPTION = FaultKind.EXCEPTION
+
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
 def phase_of(message: Any) -> Phase:
     """The phase of a fault in handling `message`."""
     if type(message) is Envelope and type(message.message) is Timer:
-        return Phase.TIMER
-    return Phase.RECEIVE
+        return TIMER
+    return RECEIVE
 
 
 def users_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -54,7 +59,7 @@ def describe_fault(
     facts = Facts()
     facts.cell = cell
     facts.incarnation = cell.incarnation
-    facts.kind = FaultKind.EXCEPTION
+    facts.kind = EXCEPTION
     facts.phase = phase
     facts.exception = exception
     facts.traceback = exception.__traceback__
@@ -62,7 +67,7 @@ def describe_fault(
     facts.registration = registration
     facts.time = now
     content = message.message if type(message) is Envelope else message
-    facts.message = None if phase is Phase.TIMER else content
+    facts.message = None if phase is TIMER else content
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     facts.restarts = len(recent)
     if registration is not None:

@@ -21,24 +21,34 @@ if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.component import Component
 
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+ACTIVE = State.ACTIVE
+PASSIVE = State.PASSIVE
+FAULTY = State.FAULTY
+DESTROYED = State.DESTROYED
+CREATE = Phase.CREATE
+START = Phase.START
+STOP = Phase.STOP
+KILL = Phase.KILL
+
 
 def start(cell: Cell, future: Future[None] | None) -> None:
     """Become active."""
-    if cell.state is State.PASSIVE:
+    if cell.state is PASSIVE:
         if not cell.order:
             cell.order = next(cell.runtime.orders)
         raised = _activate(cell)
         if raised is not None:
-            settle(future, _faulted_in(cell, Phase.START, raised))
-            fault(cell, raised, Phase.START)
+            settle(future, _faulted_in(cell, START, raised))
+            fault(cell, raised, START)
         elif future is not None:
             settle(future)
-    elif cell.state is State.FAULTY:
+    elif cell.state is FAULTY:
         history = cell.history
         history.active = True
         if future is not None:
             history.waiters.append((future, True))
-    elif cell.state is State.DESTROYED:
+    elif cell.state is DESTROYED:
         settle(future, cell.gone())
     else:
         settle(future)
@@ -47,18 +57,18 @@ def start(cell: Cell, future: Future[None] | None) -> None:
 def stop(cell: Cell, future: Future[None] | None) -> None:
     """Become passive."""
     component = cell.component
-    if cell.state is not State.ACTIVE or component is None:
-        if cell.state is State.FAULTY:
+    if cell.state is not ACTIVE or component is None:
+        if cell.state is FAULTY:
             cell.history.active = False
         settle(future)
         return
-    raised = _call(cell, Phase.STOP, component.on_stop)
+    raised = _call(cell, STOP, component.on_stop)
     if raised is not None:
-        settle(future, _faulted_in(cell, Phase.STOP, raised))
-        fault(cell, raised, Phase.STOP)
+        settle(future, _faulted_in(cell, STOP, raised))
+        fault(cell, raised, STOP)
         return
 
-    cell.state = State.PASSIVE  # before its things are closed: it keeps nothing more
+    cell.state = PASSIVE  # before its things are closed: it keeps nothing more
     cell.end_period()
     close_kept(cell, component, None, lambda: settle(future))
 
@@ -67,12 +77,12 @@ def kill(
     cell: Cell, future: Future[None] | None, brutal: bool, after_messages: bool = False
 ) -> None:
     """End: in order unless `brutal`, and if so after what is waiting."""
-    if cell.state is State.DESTROYED:
+    if cell.state is DESTROYED:
         settle(future)
         return
     if future is not None:
         cell.history.waiters.append((future, False))
-    if after_messages and cell.state is State.ACTIVE:
+    if after_messages and cell.state is ACTIVE:
         order = (kill, (None, brutal))
         cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
         return
@@ -81,10 +91,10 @@ def kill(
     if component is None:
         destroy(cell, "killed while it was faulty")
         return
-    raised = None if brutal else _call(cell, Phase.KILL, component.on_kill)
+    raised = None if brutal else _call(cell, KILL, component.on_kill)
     if raised is not None:
-        settle_waiters(cell, _faulted_in(cell, Phase.KILL, raised))
-        fault(cell, raised, Phase.KILL)
+        settle_waiters(cell, _faulted_in(cell, KILL, raised))
+        fault(cell, raised, KILL)
         return
     cell.component = None  # before its things are closed: it keeps nothing more
     cell.end_period()
@@ -96,19 +106,19 @@ def rebuild(
 ) -> None:
     """Replace the incarnation that faulted."""
     history = cell.history
-    if cell.state is not State.FAULTY or history.fault is not context:
+    if cell.state is not FAULTY or history.fault is not context:
         return  # it was killed meanwhile
     cell.incarnation += 1
     try:
         cell.component = cell.make(factory or cell.factory)
     except BaseException as exception:
-        fault(cell, exception, Phase.CREATE)
+        fault(cell, exception, CREATE)
         return
-    cell.state = State.PASSIVE
+    cell.state = PASSIVE
     if history.active:
         raised = _activate(cell)
         if raised is not None:
-            fault(cell, raised, Phase.START)
+            fault(cell, raised, START)
             return
     history.fault = None
     history.recovered_at = cell.runtime.clock.now()
@@ -121,16 +131,16 @@ def rebuild(
 
 def end(cell: Cell, context: FaultContext[Any], reason: str) -> None:
     """End for good, as the supervisor decided."""
-    if cell.state is State.FAULTY and cell.history.fault is context:
+    if cell.state is FAULTY and cell.history.fault is context:
         close_box(cell)
         destroy(cell, reason, type(context.exception).__qualname__)
 
 
 def _activate(cell: Cell) -> BaseException | None:
     """Start the active period; returns what `on_start` raised, unless that is benign."""
-    cell.state = State.ACTIVE
+    cell.state = ACTIVE
     cell.active_period += 1
-    return _call(cell, Phase.START, cell.component.on_start)  # type: ignore[union-attr]
+    return _call(cell, START, cell.component.on_start)  # type: ignore[union-attr]
 
 
 def _call(cell: Cell, phase: Phase, hook: Callable[[], None]) -> BaseException | None:

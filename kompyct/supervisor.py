@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from kompyct.runtime import Runtime
 
 _logger = logging.getLogger("kompyct")
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+DESTROYED = State.DESTROYED
+KILL = Phase.KILL
+UNRECOVERABLE = FaultClass.UNRECOVERABLE
+RESTART = Answer.RESTART
+ESCALATE = Answer.ESCALATE
+IGNORE = Answer.IGNORE
+
 
 MAX_ABANDONED = 8
 """Recoveries that may hang at once; beyond that the fallback applies without users' code."""
@@ -120,7 +128,7 @@ class ComponentSupervisor(Component[Any]):
         if runtime.stopping:
             publish(faulted(fault))
             self._end(fault, f"{name} while the system was shutting down")
-        elif facts.fault_class is FaultClass.UNRECOVERABLE:
+        elif facts.fault_class is UNRECOVERABLE:
             publish(faulted(fault))
             self._end(fault, f"unrecoverable {name}")
         elif facts.registration is None:
@@ -147,15 +155,15 @@ class ComponentSupervisor(Component[Any]):
         if handler is None:
             handler = self._fallback(fault, decision.error)
         answer = handler.answer
-        if self._runtime.stopping and answer is not Answer.ESCALATE:
+        if self._runtime.stopping and answer is not ESCALATE:
             self._end(fault, f"{name} while the system was shutting down")
-        elif answer is Answer.RESTART:
+        elif answer is RESTART:
             self._restart(fault, handler)
-        elif answer is Answer.ESCALATE:
+        elif answer is ESCALATE:
             self._publisher.publish(events.Escalated(*identity(cell), name))
             self._end(fault, f"{name}, escalated")
             self._runtime.escalate(as_raised(fault.exception, cell.path))
-        elif answer is Answer.IGNORE:
+        elif answer is IGNORE:
             self._publisher.publish(events.FaultIgnored(*identity(cell), name))
             self._end(fault, f"{name}, ignored by its recovery function")
         else:
@@ -166,7 +174,7 @@ class ComponentSupervisor(Component[Any]):
         history = cell.history
         budget = cell.options.budget
         name = type(fault.exception).__qualname__
-        if fault.phase is Phase.KILL:
+        if fault.phase is KILL:
             reason = "it was being killed"
             self._publisher.publish(events.RestartRefused(*identity(cell), reason))
             self._end(fault, f"{name} in on_kill")
@@ -238,7 +246,7 @@ class ComponentSupervisor(Component[Any]):
             self._alarm.silence()
         while self._to_end:
             cell = self._to_end.pop()
-            if cell.state is not State.DESTROYED:
+            if cell.state is not DESTROYED:
                 draining = self._runtime.clock.now() < order.drain_until
                 self._await(cell, order.drain_until if draining else None)
                 cell.signal(signals.kill, None, False, draining)
