@@ -1,4 +1,4 @@
-"""Every error that kompyct raises, in one tree.
+"""What can go wrong, and which error says so? All of them, in one tree.
 
 ::
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from kompyct.errors import ComponentDestroyedError
 from kompyct.futures import complete
@@ -52,6 +52,14 @@ class LostCell:
         return ComponentDestroyedError(
             f"component {self.path!r}, which a pickled ref names, is not in this process any more"
         )
+
+    def incarnation_now(self) -> NoReturn:
+        """Refuse: there is none.
+
+        Raises:
+            ComponentDestroyedError: always.
+        """
+        raise self.gone()
 
     def _refuse(self, message: Any) -> None:
         if type(message) is Envelope:

@@ -6,7 +6,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pykka
 from pykka import messages
@@ -14,14 +14,17 @@ from pykka._introspection import get_attr_directly
 
 from kompyct.backends.manual import ManualBackend
 from kompyct.component import Component
-from kompyct.errors import ArgumentError, ArgumentTypeError, ComponentDestroyedError
-from kompyct.fault_classes import FaultClass
+from kompyct.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ComponentDestroyedError,
+    as_raised,
+)
+from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import State
 from kompyct.messages import Envelope
+from kompyct.ref import ComponentRef
 from kompyct.waiting import here
-
-if TYPE_CHECKING:
-    from kompyct.ref import ComponentRef
 
 
 def adopt(
@@ -71,7 +74,8 @@ class AdoptedActor(Component[Any]):
                 "pykka needs that"
             )
         self.actor = actor
-        actor._actor_ref = _ActorRef(actor, self.ref)
+        # The very object, since the actor's `__init__` may have made proxies with it.
+        _ActorRef.take_over(actor.actor_ref, ComponentRef(here.creating))
 
     def on_start(self) -> None:
         self._as_pykka(self.actor.on_start)
@@ -93,21 +97,47 @@ class AdoptedActor(Component[Any]):
         except BaseException as exception:
             if not self._is_benign(exception):
                 self.actor.actor_stopped.set()
-                self.actor.on_failure(*sys.exc_info())
+                self._tell_of_failure()
             raise
 
+    def _tell_of_failure(self) -> None:
+        try:
+            self.actor.on_failure(*sys.exc_info())
+        except BaseException as error:  # it must not hide the fault
+            self.log.error("on_failure raised %s", type(error).__qualname__)
+
     def _is_benign(self, exception: BaseException) -> bool:
-        return any(isinstance(exception, cls) for cls in self.fault_classes)
+        return classify(exception, self.fault_classes) is FaultClass.BENIGN
 
 
 class _ActorRef(pykka.ActorRef[Any]):
     """A component's ref with the interface of pykka's, for `actor_ref` and for proxies."""
 
     def __init__(self, actor: Any, ref: ComponentRef[Any]) -> None:
-        self._actor_weakref = weakref.ref(actor)
+        self._first = weakref.ref(actor)
         self.actor_class = type(actor)
         self.actor_urn = getattr(actor, "actor_urn", f"urn:kompyct:{ref.path}")
         self._ref = ref
+
+    @classmethod
+    def take_over(cls, pykkas: pykka.ActorRef[Any], ref: ComponentRef[Any]) -> None:
+        """Make pykka's ref one of ours, with what was sent through it so far."""
+        inbox = pykkas.actor_inbox
+        own: Any = pykkas
+        own.__class__ = cls
+        own._ref = ref
+        own._first = own.__dict__["_actor_weakref"]
+        while not inbox.empty():
+            envelope = inbox.get()
+            own._send(envelope.message, envelope.reply_to)
+
+    @property
+    def _actor_weakref(self) -> Callable[[], Any]:  # type: ignore[override]  # a call is all
+        """Called by proxies: the present incarnation, or the first one while there is none."""
+        component = self._ref._cell.component
+        if component is None:
+            return self._first
+        return lambda: component.actor if isinstance(component, AdoptedActor) else component
 
     def is_alive(self) -> bool:
         return self._ref.state is not State.DESTROYED
@@ -134,7 +164,15 @@ class _ActorRef(pykka.ActorRef[Any]):
         alive = self.is_alive()
         ended = self._kill()
         stopped: pykka.ThreadingFuture[bool] = pykka.ThreadingFuture()
-        stopped.set_get_hook(lambda timeout: (ended.result(timeout), alive)[1])
+
+        def wait(timeout: float | None) -> bool:
+            try:
+                ended.result(timeout)
+            except TimeoutError:
+                raise pykka.Timeout(f"{timeout} seconds") from None
+            return alive
+
+        stopped.set_get_hook(wait)
         return stopped.get(timeout=timeout) if block else stopped
 
     def _kill(self) -> Future[None]:
@@ -146,7 +184,7 @@ class _ActorRef(pykka.ActorRef[Any]):
             action = _Proxied(message)
         envelope = Envelope(message, action)
         if future is not None:
-            envelope.done = _ToPykkaFuture(envelope, future)
+            envelope.done = _ToPykkaFuture(envelope, future, self._ref.path)
             self._ref._cell.send_ask(envelope)
         else:
             self._ref._cell.send(envelope)
@@ -176,9 +214,10 @@ class _Proxied:
 class _ToPykkaFuture:
     """The `done` of an ask whose reply goes into one of pykka's futures."""
 
-    def __init__(self, envelope: Envelope, future: pykka.ThreadingFuture[Any]) -> None:
+    def __init__(self, envelope: Envelope, future: pykka.ThreadingFuture[Any], path: str) -> None:
         self._envelope = envelope
         self._future = future
+        self._path = path
 
     def release(self) -> None:
         error = self._envelope.error
@@ -189,18 +228,19 @@ class _ToPykkaFuture:
             dead = pykka.ActorDeadError(str(error))
             dead.__cause__ = error
             error = dead
+        error = as_raised(error, self._path)
         self._future.set_exception((type(error), error, error.__traceback__))
 
 
 class _ManualPykkaFuture(pykka.ThreadingFuture[Any]):
     """A future of pykka's whose `get` runs the components until it is set."""
 
-    def __init__(self, backend: ManualBackend) -> None:
-        super().__init__()
+    def __init__(self, backend: ManualBackend | None = None) -> None:
+        super().__init__()  # pykka's `map` and its like make futures of the same class
         self._backend = backend
 
     def get(self, *, timeout: float | None = None) -> Any:
-        if here.runner is self._backend:
+        if self._backend is not None and here.runner is self._backend:
             self._backend.run_until(
                 lambda: self._result is not None, -1 if timeout is None else timeout
             )

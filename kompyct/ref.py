@@ -136,9 +136,9 @@ class ComponentRef(Generic[M]):
         Raises:
             ComponentDestroyedError: the component has ended.
         """
-        from kompyct.pykka_actors import proxy  # the one owner of pykka's proxies
-
-        return proxy(self)
+        cell = self._cell
+        cell.incarnation_now()
+        return cell.runtime.proxy(self)
 
     def set_recovery_function(self, function: RecoveryFunction, *, snapshot: Any = ...) -> None:
         """`Component.set_recovery_function` from outside, taken up before the next message.

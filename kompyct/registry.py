@@ -152,6 +152,9 @@ def _node(cell: Cell, now: int) -> TreeNode:
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     component = cell.component
     registration = (component._registration if component is not None else None) or cell.recovery
+    state = cell.state
+    if history is not None and history.fault is not None:
+        state = State.FAULTY  # also while the replacement is in its on_start
     age = None
     if registration is not None and registration.data is not None:
         age = (now - registration.saved_at) / SECOND
@@ -159,7 +162,7 @@ def _node(cell: Cell, now: int) -> TreeNode:
         cell.id,
         cell.name,
         cell.path,
-        cell.state,
+        state,
         cell.incarnation,
         len(recent),
         cell.backend.kind,

@@ -32,6 +32,8 @@ from kompyct.reports import identity
 from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
 
 if TYPE_CHECKING:
+    import pykka
+
     from kompyct.component import Component
     from kompyct.deadline import Deadline
     from kompyct.recovery import RecoveryJob
@@ -116,6 +118,12 @@ class Runtime:
         """Strike out a component that has ended; returns where it runs from now on."""
         self.registry.remove(cell)
         return self._graveyard
+
+    def proxy(self, ref: ComponentRef[Any]) -> pykka.ActorProxy[Any]:
+        """See `ComponentRef.proxy`."""
+        from kompyct.pykka_actors import proxy  # the one owner of pykka's proxies
+
+        return proxy(ref)
 
     def ref_of(self, number: int) -> ComponentRef[Any] | None:
         """A ref of the living component of that number."""

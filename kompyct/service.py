@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
 
 from kompyct.errors import ArgumentError
 from kompyct.runtime import Runtime
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_OVER = b"\0"  # there is no signal of number 0
 
 
 def run_until_signalled(runtime: Runtime, limit: float, drain: int) -> None:
@@ -25,22 +29,32 @@ def run_until_signalled(runtime: Runtime, limit: float, drain: int) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         raise ArgumentError("run() installs signal handlers; call it on the main thread")
-    news: SimpleQueue[str] = SimpleQueue()  # its put is reentrant, so handlers may call it
-    found = {
-        number: signal.signal(number, lambda *_: news.put("signal"))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    runtime.over.add_done_callback(lambda _: news.put("over"))
-    try:
-        signals = 0
-        while news.get() != "over":
-            signals += 1
-            if signals == 1:
-                runtime.begin_shutdown(limit, drain)
-            else:
-                runtime.cut_short()
-    finally:
-        for number, handler in found.items():
-            signal.signal(number, handler)
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+
+        def say_over(_: object) -> None:
+            with suppress(OSError):  # nobody listens any more
+                sender.send(_OVER)
+
+        # The kernel may give a signal to any thread, and Python's handlers run on the main one,
+        # which a wait for a lock would not leave for that. The byte in the socket wakes it.
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        found = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+        runtime.over.add_done_callback(say_over)
+        try:
+            signals = 0
+            while (news := receiver.recv(1)) != _OVER:
+                if news[0] not in _ENDING:
+                    continue  # another signal, which has a handler of its own
+                signals += 1
+                if signals == 1:
+                    runtime.begin_shutdown(limit, drain)
+                else:
+                    runtime.cut_short()
+        finally:
+            for number, handler in found.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
     if runtime.overtime is not None:
         raise runtime.overtime

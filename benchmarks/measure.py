@@ -1,0 +1,79 @@
+"""How are times and memory taken?"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+
+def round_trips(call: Callable[[], object], count: int, batch: int = 1) -> float:
+    """The median time of `call()` in µs, over `count` calls, a tenth of it before to warm up.
+
+    Args:
+        batch: calls between two looks at the clock, for calls not much longer than a look.
+    """
+    samples = []
+    for _ in range(count // 10):
+        call()
+    for _ in range(max(count // batch, 1)):
+        start = perf_counter_ns()
+        for _ in range(batch):
+            call()
+        samples.append(perf_counter_ns() - start)
+    return median(samples) / batch / 1e3
+
+
+def check(handled: int, expected: int) -> None:
+    """Refuse a measurement in which not everything was done.
+
+    Raises:
+        RuntimeError: it was not.
+    """
+    if handled != expected:
+        raise RuntimeError(f"{handled} of {expected} were handled; this measures something else")
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process, garbage aside."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def bytes_each(
+    make: Callable[[int], object], count: int, settle: Callable[[list[Any]], None] | None = None
+) -> float:
+    """The resident bytes that each of `count` objects made by `make` adds.
+
+    All are kept in a list, which is not counted; `settle` is given it, to wait until they idle.
+    """
+    kept: list[Any] = [None] * count
+    kept[0] = make(0)  # whatever is loaded or allocated once
+    if settle is not None:
+        settle(kept[:1])
+    before = resident_bytes()
+    for index in range(count):
+        kept[index] = make(index)
+    if settle is not None:
+        settle(kept)
+    return (resident_bytes() - before) / count
+
+
+LIMIT = 120.0
+"""Seconds within which anything that is waited for must have happened."""
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for the end of a measurement.
+
+    Raises:
+        RuntimeError: it does not come.
+    """
+    if not event.wait(LIMIT):
+        raise RuntimeError(f"not done within {LIMIT:g} s")

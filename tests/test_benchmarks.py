@@ -1,0 +1,164 @@
+"""The benchmarks run and compare what they say; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.groups import GROUPS, ROWS, find_case
+from benchmarks.plan import MICROSECONDS, PER_SECOND, Row, at_least, at_most
+from benchmarks.report import lines, show, table, write_between_marks
+from benchmarks.runner import Samples
+
+RATE = Row(
+    "tell",
+    "tell",
+    "tell",
+    "rate",
+    PER_SECOND,
+    ("pool",),
+    ("pykka", "xoscar"),
+    (at_least(10, "pool", "pykka"),),
+)
+TIME = Row("ask", "ask", "ask", "p50", MICROSECONDS, ("pool",), goals=(at_most(3, "pool"),))
+
+
+def _rates(*, pool: float, pykka: float) -> Samples:
+    return {
+        "tell/pool": {"rate": [pool / 2, pool, pool * 3]},
+        "tell/pykka": {"rate": [pykka]},
+        "tell/xoscar": None,
+    }
+
+
+def test_chosen_rows_are_measured_and_written_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runner runs the cases of the rows it is given, kompyct's and the peers', and writes
+    each repeat's figure, the medians, the ratios and the goals."""
+    file = tmp_path / "figures.json"
+    options = ["--only", "save", "fan", "--repeats", "2", "--scale", "0.001"]
+    main([*options, "--json", str(file)])
+    written = json.loads(file.read_text("utf-8"))
+    assert written["command"] == "python -m benchmarks --only save fan --repeats 2 --scale 0.001"
+    assert written["pinned"] is True
+    assert set(written["versions"]) == {"kompyct", "pykka", "xoscar"}
+    assert {(line["name"], line["case"]) for line in written["rows"]} == {
+        ("fan", "pool"),
+        ("fan", "thread"),
+        ("save", "kompyct"),
+    }
+    for line in written["rows"]:
+        assert line["value"] > 0
+        for peer in line["peers"].values():
+            assert peer["ratio"] == pytest.approx(line["value"] / peer["value"])
+    fan = written["rows"][0]
+    assert set(fan["peers"]) == {"pykka", "asyncio"}
+    assert [(goal["sign"], goal["limit"]) for goal in fan["goals"]] == [(">=", 10)]
+    assert fan["goals"][0]["reached"] == fan["peers"]["pykka"]["ratio"]
+    assert len(written["samples"]["fan/pykka"]["rate"]) == 2
+    assert "fan-out to 100 and fan-in" in capsys.readouterr().out
+
+
+def test_every_row_names_cases_and_goals_that_exist() -> None:
+    """Each label of a row is a case of its experiment, and each goal is about such labels."""
+    for row in ROWS:
+        for name in row.case_names():
+            assert find_case(name).size > 0
+        for goal in row.goals:
+            assert goal.case in row.cases
+            assert goal.peer is None or goal.peer in row.peers
+
+
+def test_every_case_belongs_to_a_row() -> None:
+    """Nothing is defined that is never measured."""
+    used = {name for row in ROWS for name in row.case_names()}
+    assert used == {name for group in GROUPS for name in group.cases}
+
+
+@pytest.mark.parametrize(("pool", "met"), [(1000.0, True), (999.0, False)])
+def test_a_goal_is_judged_by_the_ratio_of_medians(pool: float, met: bool) -> None:
+    """The median of the repeats counts, and exactly ten times the peer is at least ten times."""
+    (line,) = lines(RATE, _rates(pool=pool, pykka=100.0))
+    assert line.value == pool
+    ((goal, reached),) = line.goals()
+    assert reached is not None
+    assert reached == pool / 100.0
+    assert goal.met(reached) is met
+
+
+def test_a_goal_without_a_peer_is_judged_by_the_figure() -> None:
+    """A limit in the unit is met by the figure itself, the limit included."""
+    (line,) = lines(TIME, {"ask/pool": {"p50": [3.0]}})
+    ((goal, reached),) = line.goals()
+    assert reached is not None
+    assert reached == 3.0
+    assert goal.met(reached)
+    assert not goal.met(3.1)
+
+
+def test_a_peer_that_is_not_installed_is_named_and_has_no_ratio() -> None:
+    """Without xoscar the other comparisons stand, and the table says that it is missing."""
+    samples = _rates(pool=1000.0, pykka=100.0)
+    (line,) = lines(RATE, samples)
+    assert line.ratio("xoscar") is None
+    assert line.ratio("pykka") == 10.0
+    assert "xoscar not installed" in table(GROUPS, ROWS[:1], {**samples, "tell/thread": None})
+
+
+def test_goals_are_about_pinned_runs_only() -> None:
+    """A table that is not judged shows figures and ratios, and no goals."""
+    samples: Samples = {name: None for row in ROWS for name in row.case_names()}
+    samples.update(_rates(pool=1000.0, pykka=100.0))
+    judged = table(GROUPS, ROWS[:1], samples)
+    assert "≥ 10 × pykka: 10.0, met" in judged  # noqa: RUF001
+    shown = table(GROUPS, ROWS[:1], samples, judged=False)
+    assert "pykka 100 /s: 10.0" in shown
+    assert "met" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (5_170_000.0, PER_SECOND, "5.17 M/s"),
+        (578_433.0, PER_SECOND, "578 k/s"),
+        (12.34, MICROSECONDS, "12.3 µs"),
+        (0.0271, MICROSECONDS, "0.027 µs"),
+    ],
+)
+def test_figures_are_shown_to_three_digits(value: float, unit: str, text: str) -> None:
+    """A table shows three digits at most, with prefixes for rates."""
+    assert show(value, unit) == text
+
+
+def test_the_table_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    """What stands between the two marks is replaced, what stands around them stays."""
+    page = tmp_path / "page.md"
+    marks = ("<!-- benchmarks: pinned -->", "<!-- benchmarks: end of pinned -->")
+    page.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n", "utf-8")
+    write_between_marks(page, "pinned", "new")
+    assert page.read_text("utf-8") == f"before\n{marks[0]}\nnew\n{marks[1]}\nafter\n"
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
+    """There is no place for the table, so nothing is written, and the error names the marks."""
+    page = tmp_path / "page.md"
+    page.write_text("before\n", "utf-8")
+    with pytest.raises(ValueError, match="benchmarks: pinned"):
+        write_between_marks(page, "pinned", "new")
+    assert page.read_text("utf-8") == "before\n"
+
+
+def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command line names the rows there are."""
+    with pytest.raises(SystemExit):
+        main(["--only", "speed"])
+    assert "ping-pong" in capsys.readouterr().err
+
+
+def test_no_scale_makes_a_case_measure_nothing() -> None:
+    """A fan needs one round through its hundred components, which is two hundred messages."""
+    assert find_case("fan/pool").scaled(1e-9) == 200

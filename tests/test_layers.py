@@ -1,0 +1,219 @@
+"""Does each module import only what its layer may, and keep to the house rules?
+
+The layers are those of DESIGN.md, "Layout", with the modules that exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kompyct"
+
+LAYERS = (
+    "errors events fault_classes lifecycle messages options restart",
+    "clock codecs deadline futures mailbox waiting",
+    "component faults lost ref registration registry timers",
+    "backends backends.manual backends.pool backends.thread cell ending faulting reports signals",
+    "creation publisher pykka_actors recovery supervisor",
+    "runtime service system",
+    "testing",
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
+
+OWNERS = {
+    "cloudpickle": {"codecs"},
+    "pykka": {"backends.thread", "pykka_actors"},
+}
+"""The modules that may import a package from outside the standard library."""
+
+LATE = {
+    ("codecs", "cloudpickle"): "the one owner of it; most programs never need it",
+    ("ref", "asyncio"): "19 ms that programs without an event loop need not spend",
+    ("runtime", "pykka_actors"): "the one owner of pykka's proxies",
+}
+"""Imports inside functions, each with its reason (S-37)."""
+
+BY_NAME = {"", "backends"}
+"""The modules that import what a table names: the package's `__getattr__`, the backends (S-37)."""
+
+MAX_LINES = 330
+LONGER = {
+    "cell": (380, "the one place that calls users' code; its turn is tuned as a whole"),
+    "system": (345, "the public face: two thirds of it are docstrings"),
+}
+"""Modules above MAX_LINES: how long they may be, and why."""
+
+
+class Import(NamedTuple):
+    """What one import statement needs: a module of the package, or one from outside."""
+
+    target: str
+    own: bool
+    late: bool
+    line: int
+
+
+def names() -> list[str]:
+    """All modules, without the leading `kompyct.`; the package itself is ''."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append(".".join(part for part in parts if part != "__init__"))
+    return found
+
+
+def source(name: str) -> str:
+    path = PACKAGE.joinpath(*name.split(".")) if name else PACKAGE
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(source(name))
+
+
+@cache
+def imports(name: str) -> tuple[Import, ...]:
+    """What module `name` imports at run time; `if TYPE_CHECKING:` is left out."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, late: bool) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for statement in node.orelse:
+                visit(statement, late)
+            return
+        if isinstance(node, ast.Import):
+            found.extend(an_import(alias.name, late, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno} imports relatively"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = whole.removeprefix("kompyct.") in LAYER
+                found.append(
+                    an_import(whole if is_module else str(node.module), late, node.lineno)
+                )
+        inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(tree(name), False)
+    return tuple(found)
+
+
+def an_import(target: str, late: bool, line: int) -> Import:
+    package, _, rest = target.partition(".")
+    own = package == "kompyct"
+    return Import(rest if own else package, own, late, line)
+
+
+def needs(name: str) -> set[str]:
+    """The modules of the package that are imported when `name` is."""
+    return {found.target for found in imports(name) if found.own and not found.late}
+
+
+def test_every_module_has_its_layer() -> None:
+    """DESIGN.md, "Layout": Given the files of the package, then each is in the table above."""
+    assert sorted(LAYER) == [name for name in names() if name]
+
+
+def test_no_module_imports_from_a_higher_layer() -> None:
+    """DESIGN.md, "Layout": Given an import at run time, then it does not go up a layer."""
+    upward = [
+        f"{name} (L{LAYER[name]}) imports {found.target} (L{LAYER[found.target]})"
+        for name in LAYER
+        for found in imports(name)
+        if found.own and LAYER[found.target] > LAYER[name]
+    ]
+    assert upward == []
+
+
+def test_no_module_imports_the_package_itself() -> None:
+    """Given `kompyct/__init__.py`, which knows all modules, then no module needs it."""
+    assert [name for name in LAYER if "" in {found.target for found in imports(name)}] == []
+    assert needs("") == set()
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    """CONVENTIONS.md 2: Given the imports within a layer, then they have an order."""
+    done: set[str] = set()
+
+    def follow(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join((*path, name))}"
+        if name not in done:
+            for needed in sorted(needs(name)):
+                follow(needed, (*path, name))
+            done.add(name)
+
+    for name in LAYER:
+        follow(name, ())
+    assert done == set(LAYER)
+
+
+def test_the_vocabulary_needs_only_the_standard_library() -> None:
+    """DESIGN.md, "Layout": Given layer 0, then it imports no package from outside."""
+    for name in LAYERS[0].split():
+        outside = {found.target for found in imports(name) if not found.own}
+        assert outside <= sys.stdlib_module_names, name
+    assert imports("errors") == ()  # CONVENTIONS.md 10: a leaf
+
+
+def test_each_outside_package_is_imported_by_its_owners_only() -> None:
+    """CONVENTIONS.md 2: Given pykka and cloudpickle, then they are imported where they belong."""
+    users: dict[str, set[str]] = {}
+    for name in names():
+        for found in imports(name):
+            if not found.own and found.target not in sys.stdlib_module_names:
+                users.setdefault(found.target, set()).add(name)
+    assert users == OWNERS
+
+
+def test_imports_inside_functions_are_those_that_are_allowed() -> None:
+    """S-37: Given an import in a function, then it is one of the listed, each with a reason."""
+    late = {(name, found.target) for name in names() for found in imports(name) if found.late}
+    assert late == set(LATE)
+
+
+def test_modules_are_imported_by_name_in_two_places_only() -> None:
+    """S-37: Given `import_module`, then it is in `__getattr__` or the table of backends."""
+    users = {
+        name
+        for name in names()
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call) and "import" in ast.unparse(node.func)
+    }
+    assert users == BY_NAME
+
+
+def test_the_package_prints_nothing() -> None:
+    """CONVENTIONS.md 3: Given no command line yet, then no module calls `print`."""
+    lines = [
+        f"{name}:{node.lineno}"
+        for name in names()
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    assert lines == []
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name])
+def test_a_module_states_the_question_it_answers(name: str) -> None:
+    """CONVENTIONS.md 1: Given the first line of its docstring, then there is a question in it."""
+    assert "?" in (ast.get_docstring(tree(name)) or "").split("\n")[0]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_module_is_no_longer_than_it_may_be(name: str) -> None:
+    """CONVENTIONS.md 1: Given about 300 lines at most, then a longer one is listed with why."""
+    allowed, _ = LONGER.get(name, (MAX_LINES, ""))
+    assert len(source(name).splitlines()) <= allowed
+
+
+def test_the_list_of_longer_modules_has_no_stale_entries() -> None:
+    """Given a module that has become short enough, then it is taken off the list."""
+    assert [name for name in LONGER if len(source(name).splitlines()) <= MAX_LINES] == []

@@ -1,0 +1,133 @@
+"""Lines that a type checker must take. Checked by tests/test_typing.py, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, assert_type
+
+from pykka import ThreadingActor
+
+from kompyct import (
+    Component,
+    ComponentRef,
+    ComponentSystem,
+    FaultClass,
+    FaultContext,
+    RecoveryHandler,
+    Request,
+    RestartLimit,
+    adopt,
+)
+from kompyct.events import ComponentFaulted, Event
+from kompyct.testing import EventRecorder, TestSystem
+
+
+@dataclass(frozen=True)
+class GetCount(Request[int]):
+    pass
+
+
+@dataclass(frozen=True)
+class GetName(Request[str]):
+    pass
+
+
+@dataclass(frozen=True)
+class Add:
+    number: int
+
+
+class Counter(Component[GetCount | GetName | Add]):
+    fault_classes: ClassVar[Mapping[type[BaseException], FaultClass]] = {
+        OSError: FaultClass.BENIGN
+    }
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+    def on_start(self) -> None:
+        timer = self.schedule_periodic(0.1, 1.0, self.save)
+        timer.cancel()
+        self.schedule_once(1.0, partial(print, "late"))
+        self.schedule_periodic(1.0, 1.0, self.save, missed="burst")
+        self.save()
+        self.ref.tell(Add(1))
+
+    def on_receive(self, message: GetCount | GetName | Add) -> object:
+        match message:
+            case GetCount():
+                return self.count
+            case GetName():
+                return "counter"
+            case Add(number):
+                self.count += number
+                return None
+            case _:
+                self.unhandled(message)
+
+    def save(self) -> None:
+        self.set_recovery_function(recover, snapshot=self.count)
+
+
+class Actor(ThreadingActor):
+    pass
+
+
+class Plain(Component[str]):
+    """Its recovery function closes over plain values, as in Kompact."""
+
+    def on_receive(self, message: str) -> None:
+        count = len(message)
+        self.set_recovery_function(lambda fault: fault.restart(partial(Plain.of, count)))
+
+    @classmethod
+    def of(cls, count: int) -> Plain:
+        return cls() if count else Plain()
+
+
+def recover(fault: FaultContext[int]) -> RecoveryHandler:
+    assert_type(fault.snapshot, int)
+    assert_type(fault.older_snapshots, tuple[int, ...])
+    if fault.suspect > 2:
+        return fault.escalate()
+    if fault.attempt > 2:
+        return fault.recover_with(act)
+    return fault.restart(lambda: Counter(fault.snapshot + 1))
+
+
+def act(fault: FaultContext[int], system: ComponentSystem, log: Any) -> RecoveryHandler | None:
+    system.create(Counter, name="successor")
+    return fault.restart_default(Counter) if fault.has_snapshot else None
+
+
+def use(system: ComponentSystem) -> None:
+    counter = system.create(Counter, name="counter")
+    assert_type(counter, ComponentRef[GetCount | GetName | Add])
+    system.create(partial(Counter, 3), budget=RestartLimit(3, 1.0), fallback="restart")
+    system.create(lambda: Counter(4), backend="pool", mailbox_limit=10, overflow="drop_old")
+    assert_type(system.start(counter), Future[None])
+    counter.tell(Add(1))
+    counter.tell(GetCount())
+    assert_type(counter.ask(GetCount()), int)
+    assert_type(counter.ask(GetName(), timeout=None), str)
+    assert_type(counter.ask(GetCount(), block=False), Future[int])
+    counter.set_recovery_function(recover, snapshot=0)
+    adding: ComponentRef[Add] = counter  # a ref takes fewer types of messages where that is asked
+    adding.tell(Add(2))
+    system.create(adopt(Actor))
+
+
+async def use_async(counter: ComponentRef[GetCount]) -> None:
+    assert_type(await counter.ask_async(GetCount(), 1.0), int)
+
+
+def observe(recorder: EventRecorder) -> list[Event]:
+    with ComponentSystem(on_event=recorder, backend="pool") as system:
+        system.start(system.create(Plain))
+    with TestSystem() as tested:
+        tested.advance(1.0)
+        assert_type(tested.events.of(ComponentFaulted), list[ComponentFaulted])
+    return [*recorder]
