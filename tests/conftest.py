@@ -22,8 +22,9 @@ class Bench:
     def __init__(self, backend: Any, **options: Any) -> None:
         self.backend = backend
         if backend == "manual":
-            self.system: ComponentSystem = TestSystem(**options)
-            self.events: EventRecorder = self.system.events  # type: ignore[attr-defined]
+            system = TestSystem(**options)
+            self.system: ComponentSystem = system
+            self.events: EventRecorder = system.events
         else:
             self.events = EventRecorder()
             self.system = ComponentSystem(backend=backend, on_event=self.events, **options)

@@ -398,7 +398,7 @@ HARMFUL: tuple[Mutant, ...] = (
     Mutant(
         "what came after the end is not flushed", ending, "refuse",
         """
-        if cell.state is State.DESTROYED:
+        if cell.state is DESTROYED:
             _flush_letters(cell)
         """,
         "",
@@ -406,18 +406,18 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the letters are flushed before the state says so", ending, "destroy",
-        "cell.state = State.DESTROYED",
+        "cell.state = DESTROYED",
         """
         _flush_letters(cell)
         history.letters = []
-        cell.state = State.DESTROYED
+        cell.state = DESTROYED
         """,
         ("TellKill",),
     ),
     Mutant(
         "a rebuild of whatever has come of the cell", signals, "rebuild",
         """
-        if cell.state is not State.FAULTY or history.fault is not context:
+        if cell.state is not FAULTY or history.fault is not context:
             return
         """,
         "",
@@ -527,7 +527,7 @@ HARMFUL: tuple[Mutant, ...] = (
     Mutant(
         "park counts down whatever the worker was", PoolBackend, "park",
         """
-        if worker.status is _Status.RUNNING:
+        if worker.status is _RUNNING:
             self._running -= 1
         """,
         "self._running -= 1",
@@ -584,13 +584,13 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "unblock counts a worker twice", PoolBackend, "unblock",
-        "if worker.status is _Status.BLOCKED:",
+        "if worker.status is _BLOCKED:",
         "if True:",
         ("StuckBlocks",),
     ),
     Mutant(
         "block counts a worker out twice", PoolBackend, "block",
-        "if worker.status is _Status.RUNNING:",
+        "if worker.status is _RUNNING:",
         "if True:",
         ("StuckBlocks",),
     ),
