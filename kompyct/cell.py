@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct import ending, faulting, signals
 from kompyct.codecs import encode
 from kompyct.component import Component, check_class
+from kompyct.deadline import AbandonedError
 from kompyct.errors import (
     ArgumentTypeError,
     ComponentDestroyedError,
@@ -149,13 +150,13 @@ class Cell(Mailbox):
         with self.runtime.signals:
             self.control = (signal, *self.control) if first else (*self.control, signal)
 
-    def request_stop(self) -> None:
-        """Have it pause; nobody waits for it."""
-        self.signal(signals.stop, None)
+    def request_stop(self, incarnation: Component[Any]) -> None:
+        """Have it pause, if it still is the incarnation that asks for it."""
+        self.signal(signals.stop_self, incarnation)
 
-    def request_kill(self, *, after_messages: bool) -> None:
-        """Have it end in order; nobody waits for it."""
-        self.signal(signals.kill, None, False, after_messages)
+    def request_kill(self, incarnation: Component[Any], *, after_messages: bool) -> None:
+        """Have it end in order, if it still is the incarnation that asks for it."""
+        self.signal(signals.kill_self, incarnation, after_messages)
 
     def register_from_outside(
         self, function: Callable[..., Any], snapshot: tuple[Any] | None
@@ -312,8 +313,12 @@ class Cell(Mailbox):
             value = self.component.on_receive(request)  # type: ignore[union-attr]
         except BaseException as exception:
             ask = new_ask(request)
-            faulting.raised(self, exception, ask, ())
-            self.backend.wake(self)
+            try:
+                faulting.raised(self, exception, ask, ())
+            except AbandonedError:
+                pass  # somebody else goes on with the cell
+            else:
+                self.backend.wake(self)
             if isinstance(exception, KeyboardInterrupt):
                 raise  # it is the asker's as well (S-35)
             here.runner = outer

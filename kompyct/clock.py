@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from math import isfinite, isnan
 from typing import Protocol
 
 from kompyct.errors import ArgumentError, ArgumentTypeError
 
 SECOND = 1_000_000_000  # nanoseconds
+
+
+MAX_SECONDS = 1e10
+"""The longest delay: 317 years."""
 
 
 class Alarm:
@@ -185,9 +188,16 @@ def nanoseconds(seconds: float, what: str) -> int:
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ArgumentTypeError(f"{what} is {seconds!r}; give a number of seconds")
-    if isnan(seconds) or seconds < 0 or not isfinite(seconds):
-        raise ArgumentError(f"{what} is {seconds!r}; give a finite number of seconds >= 0")
+    if not 0 <= seconds <= MAX_SECONDS:  # false for NaN as well
+        raise ArgumentError(
+            f"{what} is {_shown(seconds)}; give a number of seconds from 0 to {MAX_SECONDS:g}"
+        )
     return round(seconds * SECOND)
+
+
+def _shown(seconds: float) -> str:
+    """`seconds` for a message; Python refuses to print whole numbers of thousands of digits."""
+    return repr(seconds) if isinstance(seconds, float) or abs(seconds) < 10**30 else "enormous"
 
 
 def lock_timeout(seconds: float | None, what: str = "timeout") -> float:
@@ -202,5 +212,5 @@ def lock_timeout(seconds: float | None, what: str = "timeout") -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ArgumentTypeError(f"{what} is {seconds!r}; give a number of seconds or None")
     if not seconds >= 0:
-        raise ArgumentError(f"{what} is {seconds!r}; give a number of seconds >= 0, or None")
+        raise ArgumentError(f"{what} is {_shown(seconds)}; give a number of seconds >= 0, or None")
     return seconds if seconds < threading.TIMEOUT_MAX else -1

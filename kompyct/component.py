@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 from kompyct.clock import nanoseconds
@@ -14,6 +15,7 @@ from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
     IncarnationEndedError,
+    InvalidComponentError,
     NotStartedError,
     ReservedNameError,
     UnboundComponentError,
@@ -234,11 +236,11 @@ class Component(Generic[M]):
 
     def stop_self(self) -> None:
         """Pause once the message in hand is handled; messages wait for the next start."""
-        self._living_cell().request_stop()
+        self._living_cell().request_stop(self)
 
     def kill_self(self, *, after_messages: bool = False) -> None:
         """End once the message in hand is handled, or all that are waiting now."""
-        self._living_cell().request_kill(after_messages=after_messages)
+        self._living_cell().request_kill(self, after_messages=after_messages)
 
     # -- private ----------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ def check_class(cls: type[Component[Any]]) -> None:
 
     Raises:
         ReservedNameError: it defines `ref`, `log` or `system`.
-        ArgumentTypeError: its `fault_classes` is no mapping from exception types.
+        InvalidComponentError: its `fault_classes` is no mapping from exception types.
     """
     for name in RESERVED:
         if getattr(cls, name) is not Component.__dict__[name]:
@@ -306,14 +308,19 @@ def check_class(cls: type[Component[Any]]) -> None:
         isinstance(key, type) and issubclass(key, BaseException) and isinstance(value, FaultClass)
         for key, value in declared.items()
     ):
-        raise ArgumentTypeError(
+        raise InvalidComponentError(
             f"{cls.__qualname__}.fault_classes is {declared!r}; "
             "give a mapping from exception types to FaultClass"
         )
 
 
 def _closes_over(function: Callable[..., Any], component: Component[Any]) -> bool:
+    if isinstance(function, partial):
+        given = (*function.args, *function.keywords.values())
+        return _closes_over(function.func, component) or any(it is component for it in given)
     if getattr(function, "__self__", None) is component:
+        return True
+    if any(default is component for default in getattr(function, "__defaults__", None) or ()):
         return True
     for cell in getattr(function, "__closure__", None) or ():
         try:

@@ -60,7 +60,9 @@ def _recovery_of(cell: Cell, name: str) -> RecoveryJob | None:
     job = runner.cell if runner is not None else None
     if type(job) is not RecoveryJob:
         return None
-    return job if cell.runtime.registry.find(name) is job.cell else None
+    if job.is_over or cell.runtime.registry.find(name) is not job.cell:
+        return None
+    return job
 
 
 def _refuse(cell: Cell, error: BaseException) -> NoReturn:

@@ -21,6 +21,11 @@ class Deadline:
         self.due = due  # nanoseconds on the system's clock
         self.expire = expire  # called by the watchdog, if it wins, on its thread
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it has been decided who goes on."""
+        return self._once.locked()
+
     def claim(self) -> bool:
         """True for the first caller only; from any thread."""
         return self._once.acquire(False)

@@ -13,7 +13,7 @@ from kompyct.errors import RestartingError
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Envelope, OnRestart
-from kompyct.registration import Registration
+from kompyct.registration import OUTSIDE, Registration
 from kompyct.reports import (
     benign_error,
     describe_fault,
@@ -38,7 +38,7 @@ REDELIVER = OnRestart.REDELIVER
 
 def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time: int) -> None:
     """Take up a registration made from outside at `time`, nanoseconds."""
-    registration = Registration(function, data, time, cell.position(), cell.active_period)
+    registration = Registration(function, data, time, cell.position(), OUTSIDE)
     component = cell.component
     if component is None:
         cell.recovery = registration.following(cell.recovery)
@@ -85,8 +85,10 @@ def fault(
         and phase is not KILL
         and not runtime.stopping
     )
-    exception.__traceback__ = users_frames(exception.__traceback__)
+    # Not by assignment: an exception class may forbid that.
+    BaseException.with_traceback(exception, users_frames(exception.__traceback__))
     context = describe_fault(cell, component, exception, phase, message, fault_class)
+    history.recovered_at = None
     facts = context._facts
     cell.hand = None
     cell.end_period()
@@ -114,13 +116,20 @@ def fault(
 
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
     component = cell.component
-    return classify(exception, component.fault_classes if component is not None else {})
+    if component is not None:
+        return classify(exception, type(component).fault_classes)
+    # A factory that raises has made nothing that could carry on.
+    fault_class = classify(exception, {})
+    return RECOVERABLE if fault_class is BENIGN else fault_class
 
 
 def _is_redelivered(message: Any) -> bool:
     """Whether the type of `message` asks to meet the next incarnation, see `OnRestart`."""
     content = message.message if type(message) is Envelope else message
-    return getattr(content, "on_restart", None) is REDELIVER
+    try:
+        return getattr(type(content), "on_restart", None) is REDELIVER
+    except BaseException:  # a metaclass with a mind of its own
+        return False
 
 
 def _fail_asks(cell: Cell, comes_back: bool) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
 from kompyct.codecs import decode
+from kompyct.errors import ArgumentTypeError
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
 
@@ -277,12 +278,19 @@ class FaultContext(Generic[S]):
         """Go on with a new incarnation made by `factory`, or as `create` made the first.
 
         Ref, name and waiting messages stay. Charged to the component's budget.
+
+        Raises:
+            ArgumentTypeError: `factory` is not callable.
         """
+        if factory is not None and not callable(factory):
+            raise ArgumentTypeError(
+                f"restart was given {factory!r}; give a callable that makes a component"
+            )
         return RecoveryHandler(Answer.RESTART, factory)
 
     def restart_default(self, cls: Callable[[], Component[Any]]) -> RecoveryHandler:
         """Kompact's name for `restart(cls)`."""
-        return RecoveryHandler(Answer.RESTART, cls)
+        return self.restart(cls)
 
     def recover_with(
         self, action: Callable[[FaultContext[S], Any, Any], RecoveryHandler | None]
@@ -291,7 +299,12 @@ class FaultContext(Generic[S]):
 
         While it runs the component still holds its name and its mailbox. If it returns None the
         component ends, and what the action created may have taken over its name (S-11).
+
+        Raises:
+            ArgumentTypeError: `action` is not callable.
         """
+        if not callable(action):
+            raise ArgumentTypeError(f"recover_with was given {action!r}; give a callable")
         return RecoveryHandler(Answer.RECOVER_WITH, action)
 
     def ignore(self) -> RecoveryHandler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from kompyct.clock import SECOND, Clock
 from kompyct.events import Event
@@ -36,16 +37,22 @@ class Publisher:
                 observer(event)
             except BaseException as error:
                 self._blame(error)
-        if _logger.isEnabledFor(event.level):
-            self._log(event)
+        with suppress(BaseException):  # a logging handler may raise: that is its own affair
+            if _logger.isEnabledFor(event.level):
+                self._log(event)
+
+    def complain(self, text: str, error: BaseException) -> None:
+        """Log `text` with the type of `error` in it. Never raises."""
+        with suppress(BaseException):
+            _logger.error(text, type(error).__qualname__, exc_info=error)
 
     def _blame(self, error: BaseException) -> None:
         self._observer_errors += 1
         if self._observer_errors == 1:
-            _logger.error("on_event raised %s", type(error).__qualname__, exc_info=error)
+            self.complain("on_event raised %s", error)
         if self._observer_errors == MAX_OBSERVER_ERRORS:
             self._on_event = None
-            _logger.error("on_event raised %d times; it is called no more", MAX_OBSERVER_ERRORS)
+            self.complain("on_event raised once more, by %s; it is called no more", error)
 
     def _log(self, event: Event) -> None:
         second = self._clock.now() // SECOND

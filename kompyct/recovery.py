@@ -25,13 +25,15 @@ RESTART = Answer.RESTART
 class Decision:
     """What came of a recovery: `handler`, or the `error` that stands in its way.
 
-    `abandoned` says that the recovery still hangs on some thread.
+    `abandoned` says that the recovery still hangs on some thread, `superseded` that its action
+    has created a component of the same name.
     """
 
     fault: FaultContext[Any]
     handler: RecoveryHandler | None
     error: BaseException | None = None
     abandoned: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class RecoveryJob:
         return self.fault._facts.cell
 
     @property
+    def is_over(self) -> bool:
+        """Whether something was decided already; what runs here is late then."""
+        return self._deadline is not None and self._deadline.is_claimed
+
+    @property
     def path(self) -> str:
         """How this is named in a circle of asks."""
         return f"recovery of {self.fault.path}"
@@ -88,9 +95,11 @@ class RecoveryJob:
             return False
         except BaseException as raised:
             error = raised
+            if isinstance(raised, KeyboardInterrupt):
+                runtime.note_interrupt(raised)
         if deadline.claim():
             runtime.unwatch(deadline)
-            self._decide(Decision(fault, handler, error))
+            self._decide(Decision(fault, handler, error, superseded=self.superseded))
         else:
             self._decide(LateRecovery(fault))
         return False
@@ -133,4 +142,4 @@ class RecoveryJob:
             f"the recovery of component {self.fault.path!r} took more than {seconds:g} s "
             "and was abandoned"
         )
-        self._decide(Decision(self.fault, None, error, abandoned=True))
+        self._decide(Decision(self.fault, None, error, abandoned=True, superseded=self.superseded))

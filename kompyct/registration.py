@@ -13,6 +13,10 @@ GENERATIONS = 3
 """Snapshots kept of a component, the newest included."""
 
 
+OUTSIDE = -1
+"""The period of a registration made from outside, which is in no handler's hand."""
+
+
 class Registration:
     """One call of `set_recovery_function`: the function, the snapshot, and their history.
 
@@ -68,5 +72,5 @@ class Registration:
             self.older = (newest, *previous.older[: GENERATIONS - 2])
         if previous.suspect and (self.hook is START or data == previous.restored):
             self.suspect = previous.suspect
-            self.restored = previous.restored
+            self.restored = data if self.hook is START else previous.restored
         return self

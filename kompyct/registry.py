@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 from kompyct.clock import SECOND
 from kompyct.errors import ArgumentError, ArgumentTypeError, DuplicateNameError
@@ -143,7 +144,7 @@ def check_name(name: object) -> None:
     if not 1 <= len(name) <= MAX_NAME:
         shown = name if len(name) <= 20 else f"{name[:20]}..."
         raise ArgumentError(f"name {shown!r} has {len(name)} characters; give 1 to {MAX_NAME}")
-    if "/" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+    if "/" in name or any(category(letter) == "Cc" for letter in name):
         raise ArgumentError(f"name {name!r} has a '/' or a control character; leave it out")
 
 

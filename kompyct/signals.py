@@ -101,6 +101,18 @@ def kill(
     close_kept(cell, component, None, lambda: destroy(cell, "killed"))
 
 
+def stop_self(cell: Cell, incarnation: Component[Any]) -> None:
+    """Become passive, as that incarnation asked; a later one is not meant (S-06)."""
+    if cell.component is incarnation:
+        stop(cell, None)
+
+
+def kill_self(cell: Cell, incarnation: Component[Any], after_messages: bool) -> None:
+    """End in order, as that incarnation asked; a later one is not meant (S-06)."""
+    if cell.component is incarnation:
+        kill(cell, None, False, after_messages)
+
+
 def rebuild(
     cell: Cell, context: FaultContext[Any], factory: Callable[[], Component[Any]] | None
 ) -> None:
@@ -132,7 +144,6 @@ def rebuild(
 def end(cell: Cell, context: FaultContext[Any], reason: str) -> None:
     """End for good, as the supervisor decided."""
     if cell.state is FAULTY and cell.history.fault is context:
-        close_box(cell)
         destroy(cell, reason, type(context.exception).__qualname__)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct import events, signals
 from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
-from kompyct.errors import RecoveryTimeoutError, as_raised
+from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError, as_raised
 from kompyct.events import Event
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import Answer, FaultContext, RecoveryHandler
@@ -96,7 +96,9 @@ class ComponentSupervisor(Component[Any]):
         try:
             self._handle(message)
         except BaseException:
-            _logger.exception("the supervisor could not handle a %s", type(message).__qualname__)
+            with suppress(BaseException):  # a logging handler may raise as well
+                name = type(message).__qualname__
+                _logger.exception("the supervisor could not handle a %s", name)
 
     def _handle(self, message: Any) -> None:
         if isinstance(message, Event):
@@ -155,7 +157,11 @@ class ComponentSupervisor(Component[Any]):
         if handler is None:
             handler = self._fallback(fault, decision.error)
         answer = handler.answer
-        if self._runtime.stopping and answer is not ESCALATE:
+        if decision.superseded and answer is RESTART:
+            refused = (*identity(cell), "its recovery created another one of its name")
+            self._publisher.publish(events.RestartRefused(*refused))
+            self._end(fault, f"{name}, superseded by its recovery")
+        elif self._runtime.stopping and answer is not ESCALATE:
             self._end(fault, f"{name} while the system was shutting down")
         elif answer is RESTART:
             self._restart(fault, handler)
@@ -199,7 +205,7 @@ class ComponentSupervisor(Component[Any]):
             events.FallbackApplied(
                 *identity(cell),
                 type(fault.exception).__qualname__,
-                type(error).__qualname__,
+                _described(error),
                 fallback,
             )
         )
@@ -227,7 +233,7 @@ class ComponentSupervisor(Component[Any]):
             try:
                 self._on_undelivered(undelivered.identity[1], message)
             except BaseException as error:
-                self.log.error("on_undelivered raised %s", type(error).__qualname__)
+                self._publisher.complain("on_undelivered raised %s", error)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -276,3 +282,10 @@ class ComponentSupervisor(Component[Any]):
             return
         self._publisher.publish(events.Abandoned(*identity(cell)))
         self._end_next()
+
+
+def _described(error: BaseException | None) -> str:
+    """The type of `error`; with its text if that is kompyct's own, which holds no values."""
+    name = type(error).__qualname__
+    ours = isinstance(error, RecoveryFunctionError | RecoveryTimeoutError)
+    return f"{name}: {error}" if ours else name

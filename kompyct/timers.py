@@ -92,7 +92,9 @@ class Timer(Alarm):
             self._ticked = self._rung
         if not self._period:
             self.cancel()
-        action()
-        if self._ticked != self._rung and not self._queued and self._burst:
-            self._queued = True
-            cell.send(self._envelope)
+        try:
+            action()
+        finally:  # a benign exception ends this tick, not the timer
+            if self._ticked != self._rung and not self._queued and self._burst:
+                self._queued = True
+                cell.send(self._envelope)

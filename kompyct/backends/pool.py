@@ -16,6 +16,7 @@ import logging
 import threading
 from _thread import allocate_lock
 from collections import deque
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -347,6 +348,9 @@ class _Worker(threading.Thread):
                     ready.append(item)
             except AbandonedError:
                 pass
+            except BaseException:  # a bug of kompyct's: one component is stuck, not all
+                with suppress(BaseException):
+                    _logger.critical("a turn broke", exc_info=True)
             self.turns += 1
             if self.surplus and pool.step_aside(self) and not pool.park(self):
                 return

@@ -7,6 +7,8 @@ global registry, a list whose removal is O(n), `_create_actor_inbox`, and `_enve
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,6 +19,8 @@ from kompyct.deadline import AbandonedError
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
 from kompyct.waiting import here
+
+_logger = logging.getLogger("kompyct")
 
 _WAKE: PykkaEnvelope[None] = PykkaEnvelope(None)
 
@@ -89,6 +93,9 @@ class _Host(ThreadingActor):
                 pass
         except AbandonedError:
             self.actor_stopped.set()
+        except BaseException:  # a bug of kompyct's; pykka would stop all actors of the process
+            with suppress(BaseException):
+                _logger.critical("a turn broke", exc_info=True)
         if cell.state is DESTROYED:
             self.actor_stopped.set()
 
