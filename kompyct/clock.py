@@ -190,7 +190,8 @@ def nanoseconds(seconds: float, what: str) -> int:
         raise ArgumentTypeError(f"{what} is {seconds!r}; give a number of seconds")
     if not 0 <= seconds <= MAX_SECONDS:  # false for NaN as well
         raise ArgumentError(
-            f"{what} is {_shown(seconds)}; give a number of seconds from 0 to {MAX_SECONDS:g}"
+            f"{what} is {_shown(seconds)}; give a finite number of seconds >= 0, "
+            f"at most {MAX_SECONDS:g}"
         )
     return round(seconds * SECOND)
 

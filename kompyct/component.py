@@ -42,8 +42,6 @@ ACTIVE = State.ACTIVE
 NO_SNAPSHOT: Any = object()
 """The default of `snapshot=`: None is a value like any other (S-09)."""
 
-RESERVED = ("ref", "log", "system")
-
 
 class Component(Generic[M]):
     """The base of components; `M` is the type of the messages it takes.
@@ -298,7 +296,7 @@ def check_class(cls: type[Component[Any]]) -> None:
         ReservedNameError: it defines `ref`, `log` or `system`.
         InvalidComponentError: its `fault_classes` is no mapping from exception types.
     """
-    for name in RESERVED:
+    for name in ("ref", "log", "system"):
         if getattr(cls, name) is not Component.__dict__[name]:
             raise ReservedNameError(
                 f"{cls.__qualname__} defines {name!r}, which kompyct provides; choose another name"
@@ -314,7 +312,7 @@ def check_class(cls: type[Component[Any]]) -> None:
         )
 
 
-def _closes_over(function: Callable[..., Any], component: Component[Any]) -> bool:
+def _closes_over(function: Callable[..., Any], component: object) -> bool:
     if isinstance(function, partial):
         given = (*function.args, *function.keywords.values())
         return _closes_over(function.func, component) or any(it is component for it in given)

@@ -179,18 +179,23 @@ class RestartLimitReached(Event):
 
 @dataclass(frozen=True, slots=True)
 class FallbackApplied(Event):
-    """A recovery function or handler raised, hung or answered wrongly; `fallback` was done."""
+    """A recovery function or handler raised, hung or answered wrongly; `fallback` was done.
+
+    `detail` says more where kompyct itself found fault with it.
+    """
 
     level: ClassVar[int] = logging.ERROR
 
     error: str
     recovery_error: str
     fallback: str
+    detail: str
 
     def __str__(self) -> str:
         return (
             f"recovery of component {self.path!r} from {self.error} did not work: "
-            f"{self.recovery_error}; fallback: {self.fallback}"
+            f"{self.recovery_error}{f': {self.detail}' if self.detail else ''}; "
+            f"fallback: {self.fallback}"
         )
 
 

@@ -52,7 +52,10 @@ class Publisher:
             self.complain("on_event raised %s", error)
         if self._observer_errors == MAX_OBSERVER_ERRORS:
             self._on_event = None
-            self.complain("on_event raised once more, by %s; it is called no more", error)
+            with suppress(BaseException):
+                _logger.error(
+                    "on_event raised %d times; it is called no more", MAX_OBSERVER_ERRORS
+                )
 
     def _log(self, event: Event) -> None:
         second = self._clock.now() // SECOND

@@ -103,13 +103,13 @@ def kill(
 
 def stop_self(cell: Cell, incarnation: Component[Any]) -> None:
     """Become passive, as that incarnation asked; a later one is not meant (S-06)."""
-    if cell.component is incarnation:
+    if cell.component is incarnation or cell.component is None:
         stop(cell, None)
 
 
 def kill_self(cell: Cell, incarnation: Component[Any], after_messages: bool) -> None:
     """End in order, as that incarnation asked; a later one is not meant (S-06)."""
-    if cell.component is incarnation:
+    if cell.component is incarnation or cell.component is None:
         kill(cell, None, False, after_messages)
 
 

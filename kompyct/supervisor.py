@@ -205,8 +205,9 @@ class ComponentSupervisor(Component[Any]):
             events.FallbackApplied(
                 *identity(cell),
                 type(fault.exception).__qualname__,
-                _described(error),
+                type(error).__qualname__,
                 fallback,
+                _detail(error),
             )
         )
         if fallback == "restart":
@@ -284,8 +285,7 @@ class ComponentSupervisor(Component[Any]):
         self._end_next()
 
 
-def _described(error: BaseException | None) -> str:
-    """The type of `error`; with its text if that is kompyct's own, which holds no values."""
-    name = type(error).__qualname__
+def _detail(error: BaseException | None) -> str:
+    """The text of `error` if it is kompyct's own, which holds no values; else nothing."""
     ours = isinstance(error, RecoveryFunctionError | RecoveryTimeoutError)
-    return f"{name}: {error}" if ours else name
+    return str(error) if ours else ""

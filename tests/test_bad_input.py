@@ -356,7 +356,7 @@ def test_fault_classes_that_are_no_mapping_of_exceptions_are_refused(
 ) -> None:
     """S-14: the class-level map is checked at creation."""
     cls: Any = type("Declares", (Willing,), {"fault_classes": declared})
-    with refused(bench, ArgumentTypeError, "Declares.fault_classes", "FaultClass"):
+    with refused(bench, InvalidComponentError, "Declares.fault_classes", "FaultClass"):
         bench.system.create(cls)
 
 

@@ -456,7 +456,8 @@ HARMFUL: tuple[Mutant, ...] = (
             self._ticked = self._rung
         if not self._period:
             self.cancel()
-        action()
+        try:
+            action()
         """,
         """
         action = self._action
@@ -467,8 +468,9 @@ HARMFUL: tuple[Mutant, ...] = (
             self._ticked += 1
         else:
             self._ticked = self._rung
-        action()
-        self._queued = False
+        try:
+            action()
+            self._queued = False
         """,
         ("Ticks",),
     ),
