@@ -62,7 +62,7 @@ class History:
     __slots__ = ("active", "fault", "letters", "reason", "recovered_at", "restarts", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: list[tuple[Future[None], bool]] = []  # (future, whether it is a start)
+        self.waiters: tuple[tuple[Future[None], bool], ...] = ()  # (future, is it a start)
         self.restarts: tuple[int, ...] = ()  # times of those that the budget still counts
         self.active = False  # whether the next incarnation is to be started
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
@@ -172,6 +172,10 @@ class Cell(Mailbox):
             )
         data = None if snapshot is None else encode(snapshot[0])
         self.signal(faulting.register, function, data, self.runtime.clock.now())
+
+    def refuse(self, message: Any) -> None:
+        """Deal with a message that comes when it is ending or has ended."""
+        ending.refuse(self, message)
 
     def gone(self) -> ComponentDestroyedError:
         """The error for whoever wants something of a component that has ended, or is ending."""

@@ -35,7 +35,7 @@ def close_box(cell: Cell) -> None:
     if type(cell.box) is ClosedBox:
         return
     waiting = cell.take_all()
-    cell.box = ClosedBox(lambda message: refuse(cell, message), cell.box)
+    cell.box = ClosedBox(cell.refuse, cell.box)
     cell.has_asks = False
     for message in waiting:
         refuse(cell, message)
@@ -174,7 +174,7 @@ def settle_waiters(
 ) -> None:
     """Complete what waits for the component; those that wait for a start get `start_error`."""
     history = cell.history
-    waiters, history.waiters = history.waiters, []
+    waiters, history.waiters = history.waiters, ()
     for future, is_start in waiters:
         settle(future, start_error if is_start and error is None else error)
 

@@ -47,7 +47,7 @@ def start(cell: Cell, future: Future[None] | None) -> None:
         history = cell.history
         history.active = True
         if future is not None:
-            history.waiters.append((future, True))
+            history.waiters += ((future, True),)
     elif cell.state is DESTROYED:
         settle(future, cell.gone())
     else:
@@ -81,7 +81,7 @@ def kill(
         settle(future)
         return
     if future is not None:
-        cell.history.waiters.append((future, False))
+        cell.history.waiters += ((future, False),)
     if after_messages and cell.state is ACTIVE:
         order = (kill, (None, brutal))
         cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
@@ -136,7 +136,7 @@ def rebuild(
     history.recovered_at = cell.runtime.clock.now()
     cell.runtime.emit(recovered(cell, context))
     starts = [future for future, is_start in history.waiters if is_start]
-    history.waiters = [waiter for waiter in history.waiters if not waiter[1]]
+    history.waiters = tuple(waiter for waiter in history.waiters if not waiter[1])
     for future in starts:
         settle(future)
 

@@ -385,8 +385,8 @@ HARMFUL: tuple[Mutant, ...] = (
     # -- faults and ends
     Mutant(
         "a closed box without the late box", ending, "close_box",
-        "cell.box = ClosedBox(lambda message: refuse(cell, message), cell.box)",
-        "cell.box = ClosedBox(lambda message: refuse(cell, message), [])",
+        "cell.box = ClosedBox(cell.refuse, cell.box)",
+        "cell.box = ClosedBox(cell.refuse, [])",
         ("TellKill", "AskKill"),
     ),
     Mutant(
