@@ -1,6 +1,6 @@
 """Does the concurrent core hold in every order of two threads?
 
-`tests/harness/explore.py` says how orders are tried; here are its cheap half and, marked slow,
+`tests/harness/explorer.py` says how orders are tried; here are its cheap half and, marked slow,
 the whole, which `make explore` runs as well. The seed is fixed, so that every run is the same.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.explore import SCENARIOS, Depth, Explorer, Lock, Scenario, Stage, explore
+from tests.harness.explorer import Depth, Explorer, Scenario, explore
 from tests.harness.mutants import HARMFUL, HARMLESS, Mutant, MutantDoesNotFitError
+from tests.harness.scenarios import SCENARIOS
+from tests.harness.stage import Lock, Stage
 
 
 @pytest.fixture(scope="module")

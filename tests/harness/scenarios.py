@@ -1,0 +1,31 @@
+"""Which scenarios are there?"""
+
+from __future__ import annotations
+
+from tests.harness import (
+    scenarios_asks,
+    scenarios_cell,
+    scenarios_faults,
+    scenarios_owned,
+    scenarios_pool,
+    scenarios_system,
+)
+from tests.harness.explorer import Scenario
+
+_MODULES = (
+    scenarios_cell,
+    scenarios_asks,
+    scenarios_faults,
+    scenarios_owned,
+    scenarios_pool,
+    scenarios_system,
+)
+
+SCENARIOS: dict[str, type[Scenario]] = {
+    name: value
+    for module in _MODULES
+    for name, value in vars(module).items()
+    # What only others build on (`World`, `Pool`) leaves the players nothing to do.
+    if isinstance(value, type) and issubclass(value, Scenario) and value.one is not Scenario.one
+}
+"""Every scenario by its name."""
