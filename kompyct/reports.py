@@ -98,19 +98,21 @@ def identity(cell: Cell) -> tuple[int, str, int, float]:
 
 def faulted(fault: FaultContext[Any]) -> events.ComponentFaulted:
     """The event of a fault."""
+    facts = fault._facts
+    cell = facts.cell
     return events.ComponentFaulted(
-        fault.component_id,
-        fault.path,
-        fault.incarnation,
-        fault.time,
-        fault.kind.value,
-        fault.phase.value,
-        type(fault.exception).__qualname__,
+        cell.id,
+        cell.path,
+        facts.incarnation,
+        facts.time / SECOND,
+        facts.kind._value_,  # `.value` takes ten times as long on CPython 3.11
+        facts.phase._value_,
+        type(facts.exception).__qualname__,
         fault.location,
-        fault.attempt,
-        fault.suspect,
-        fault.pending,
-        fault.restarts,
+        facts.attempt,
+        facts.suspect,
+        facts.pending,
+        facts.restarts,
     )
 
 
@@ -146,8 +148,8 @@ def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered
         cell.incarnation,
         now / SECOND,
         type(facts.exception).__qualname__,
-        facts.kind.value,
-        facts.phase.value,
+        facts.kind._value_,
+        facts.phase._value_,
         age,
         None if age is None else facts.since_snapshot,
         facts.pending,

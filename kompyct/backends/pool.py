@@ -88,8 +88,9 @@ class PoolBackend:
     def watch(self, deadline: Deadline) -> None:
         """Call `deadline.expire()` once it is due, unless it is claimed or unwatched before."""
         self._deadlines.add(deadline)
-        with self._mutex:
-            self._ring_watchdog()
+        if self._resting or self._watchdog is None:  # it looks for deadlines after setting that
+            with self._mutex:
+                self._ring_watchdog()
 
     def unwatch(self, deadline: Deadline) -> None:
         """Watch no more."""

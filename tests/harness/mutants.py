@@ -600,14 +600,25 @@ HARMFUL: tuple[Mutant, ...] = (
         "a deadline is added after the watchdog was rung", PoolBackend, "watch",
         """
         self._deadlines.add(deadline)
-        with self._mutex:
-            self._ring_watchdog()
+        if self._resting or self._watchdog is None:
+            with self._mutex:
+                self._ring_watchdog()
         """,
         """
-        with self._mutex:
-            self._ring_watchdog()
+        if self._resting or self._watchdog is None:
+            with self._mutex:
+                self._ring_watchdog()
         self._deadlines.add(deadline)
         """,
+        ("WatchRest",),
+    ),
+    Mutant(
+        "the watchdog rests without looking at deadlines", PoolBackend, "_watch",
+        """
+        if self._deadlines:
+            self._resting = False
+        """,
+        "",
         ("WatchRest",),
     ),
     # -- threads of a component
@@ -671,19 +682,6 @@ HARMLESS: tuple[tuple[Mutant, str], ...] = (
         ),
         "It goes on counted as blocked: the pool runs one worker more than it needs, until this "
         "one parks, where a worker that is not counted is not counted out.",
-    ),
-    (
-        Mutant(
-            "the watchdog rests without looking at deadlines", PoolBackend, "_watch",
-            """
-            if self._deadlines:
-                self._resting = False
-            """,
-            "",
-            ("WatchRest",),
-        ),
-        "Who adds a deadline then takes the mutex and sees that the watchdog rests; who added it "
-        "before the watchdog took the mutex has set quiet to 0.",
     ),
 )  # fmt: skip
 """Mutants that no scenario can catch, each with the reason."""
