@@ -127,21 +127,35 @@ class Cell(Mailbox):
     def send(self, message: Any) -> None:
         """Put `message` into the mailbox."""
         self.box.append(message)
-        if self.asleep and self.flag.acquire(False):
-            self.backend.wake(self)
+        if self.asleep:
+            self._wake()
 
     def send_ask(self, envelope: Envelope) -> None:
         """Put an ask into the mailbox."""
         self.box.append(envelope)
         self.has_asks = True  # after the append: the turn clears it before it looks
-        if self.asleep and self.flag.acquire(False):
-            self.backend.wake(self)
+        if self.asleep:
+            self._wake()
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """Have the turn call `obey(cell, *arguments)` before the next message, in any state."""
         self.add_signal((obey, arguments))
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the backend run it, unless it is running.
+
+        Raises:
+            RuntimeError: there is no thread for it, or no stack left; the next one tries again.
+        """
+        asleep = self.asleep
         if self.flag.acquire(False):
-            self.backend.wake(self)
+            try:
+                self.backend.wake(self)
+            except RuntimeError:
+                self.asleep = asleep
+                self.flag.release()
+                raise
 
     def add_signal(self, signal: Signal, *, first: bool = False) -> None:
         """Enter a signal; the turn is running, or `signal` wakes it."""
@@ -244,13 +258,13 @@ class Cell(Mailbox):
         self.handled += len(chunk)
         self.hand = left = iter(chunk)
         component = self.component
-        receive = component.on_receive  # type: ignore[union-attr]
         for message in left:
             try:
                 if type(message) is Envelope:
                     message.deliver(component)
                 else:
-                    receive(message)
+                    # Looked up each time: it may raise, and a handler may have replaced it.
+                    component.on_receive(message)  # type: ignore[union-attr]
             except BaseException as exception:
                 faulting.raised(self, exception, message, left)
                 if self.state is not ACTIVE:

@@ -107,14 +107,19 @@ class SystemClock:
     now = staticmethod(time.monotonic_ns)
 
     def set(self, alarm: Alarm) -> None:
+        """Ring `alarm` when it is due.
+
+        Raises:
+            RuntimeError: the operating system gives no more threads; nothing was set.
+        """
         with self._changed:
             if self._closed:
                 return
-            first = self._agenda.add(alarm)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            elif first:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread  # not before: if it cannot be made, the next alarm tries
+            if self._agenda.add(alarm):
                 self._changed.notify()
 
     def close(self) -> None:

@@ -38,7 +38,6 @@ T = TypeVar("T")
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
 
-
 NO_SNAPSHOT: Any = object()
 """The default of `snapshot=`: None is a value like any other (S-09)."""
 
@@ -275,6 +274,8 @@ class Component(Generic[M]):
         cell = self._active_cell("timers are set")
         clock = cell.runtime.clock
         timer = Timer(cell, clock.now() + delay, period, action, burst=missed == "burst")
+        # Once more: the timer may belong to the period of a later incarnation already (S-06).
+        self._active_cell("timers are set")
         timers = cell.timers
         if timers is None:
             timers = cell.timers = set()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kompyct import events
 from kompyct.ending import discard
-from kompyct.errors import ComponentCreateError, InvalidComponentError, ReservedNameError
+from kompyct.errors import (
+    ComponentCreateError,
+    DuplicateNameError,
+    InvalidComponentError,
+    ReservedNameError,
+)
+from kompyct.lifecycle import State
 from kompyct.recovery import RecoveryJob
 from kompyct.reports import identity
 from kompyct.waiting import here
@@ -48,7 +55,12 @@ def _make_named(cell: Cell, name: str) -> None:
     except BaseException as error:
         registry.free_name(cell)
         if recovery is not None:
-            registry.pass_name_on(recovery.cell, name)
+            # The recovery may be over meanwhile, and its component have ended or end just now;
+            # and somebody else may have taken the name.
+            with suppress(DuplicateNameError):
+                registry.take_name(recovery.cell, name)
+            if recovery.cell.state is State.DESTROYED:
+                registry.free_name(recovery.cell)
         _refuse(cell, error)
     if recovery is not None:
         recovery.superseded = True

@@ -34,6 +34,9 @@ def close_box(cell: Cell) -> None:
     """Take no more messages: asks fail from here on, tells become dead letters at the end."""
     if type(cell.box) is ClosedBox:
         return
+    # The history is made here, in the turn: from now on senders look at it, and two that made it
+    # at once would each have their own, and one of them would replace that of the turn.
+    cell.history  # noqa: B018
     waiting = cell.take_all()
     cell.box = ClosedBox(cell.refuse, cell.box)
     cell.has_asks = False

@@ -35,6 +35,8 @@ BENIGN = FaultClass.BENIGN
 RECOVERABLE = FaultClass.RECOVERABLE
 REDELIVER = OnRestart.REDELIVER
 
+_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
+
 
 def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time: int) -> None:
     """Take up a registration made from outside at `time`, nanoseconds."""
@@ -85,9 +87,10 @@ def fault(
         and phase is not KILL
         and not runtime.stopping
     )
-    # Not by assignment: an exception class may forbid that.
-    BaseException.with_traceback(exception, users_frames(exception.__traceback__))
-    context = describe_fault(cell, component, exception, phase, message, fault_class)
+    # Neither read nor assigned as an attribute: an exception class may forbid that.
+    traceback = users_frames(_TRACEBACK(exception))
+    BaseException.with_traceback(exception, traceback)
+    context = describe_fault(cell, component, exception, traceback, phase, message, fault_class)
     history.recovered_at = None
     facts = context._facts
     cell.hand = None
@@ -117,7 +120,10 @@ def fault(
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
     component = cell.component
     if component is not None:
-        return classify(exception, type(component).fault_classes)
+        try:
+            return classify(exception, type(component).fault_classes)
+        except Exception:  # the users' mapping, or what became of it since it was checked
+            return RECOVERABLE
     # A factory that raises has made nothing that could carry on.
     fault_class = classify(exception, {})
     return RECOVERABLE if fault_class is BENIGN else fault_class
@@ -163,6 +169,7 @@ def _take_up_registrations(cell: Cell) -> None:
         return
     with cell.runtime.signals:
         mine = [signal for signal in cell.control if signal[0] is register]
-        cell.control = tuple(signal for signal in cell.control if signal not in mine)
+        # By identity: `==` would compare users' functions and snapshots.
+        cell.control = tuple(signal for signal in cell.control if signal[0] is not register)
     for _, arguments in mine:
         register(cell, *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 _logger = logging.getLogger("kompyct")
@@ -16,9 +17,12 @@ def complete(future: Future[Any], value: Any = None, error: BaseException | None
     supervisor's. `concurrent.futures` keeps to itself only what is an `Exception`; the rest is
     logged here.
 
-    Returns: False if it was cancelled.
+    Returns: False if it was cancelled, or completed by somebody else.
     """
-    if not future.set_running_or_notify_cancel():
+    try:
+        if not future.set_running_or_notify_cancel():
+            return False
+    except RuntimeError:  # the user of the future has completed it; the turn must go on
         return False
     try:
         if error is None:
@@ -26,5 +30,6 @@ def complete(future: Future[Any], value: Any = None, error: BaseException | None
         else:
             future.set_exception(error)
     except BaseException:
-        _logger.exception("a callback of a future raised")
+        with suppress(BaseException):  # a logging handler may raise as well
+            _logger.exception("a callback of a future raised")
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
@@ -16,10 +16,31 @@ from kompyct.messages import Envelope
 _logger = logging.getLogger("kompyct")
 
 
+class LostRuntime:
+    """Stands for the runtime of a system that is not in this process any more."""
+
+    backend = None
+    late_replies = None
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.name = f"ended-{key[:6]}"
+
+    def new_future(self) -> Future[Any]:
+        """A future for an ask, which fails."""
+        return Future()
+
+    def undelivered(self, cell: LostCell, messages: Sequence[Any], reason: str) -> None:
+        """Log what nobody can be told of."""
+        _logger.warning(
+            "%d dead letters for component %r of an ended system", len(messages), cell.path
+        )
+
+
 class LostCell:
     """Stands for a component that has ended: asks fail, tells become dead letters.
 
-    `runtime` is that of its system; None if that has gone too, and then they are only logged.
+    `runtime` is that of its system, or a `LostRuntime` if that has gone too.
     """
 
     asleep = False
@@ -64,7 +85,5 @@ class LostCell:
     def _refuse(self, message: Any) -> None:
         if type(message) is Envelope:
             message.fail(self.gone())
-        elif self.runtime is not None:
-            self.runtime.undelivered(self, [message], "it has ended")
         else:
-            _logger.warning("1 dead letter for component %r of an ended system", self.path)
+            self.runtime.undelivered(self, [message], "it has ended")

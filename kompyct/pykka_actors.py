@@ -182,12 +182,13 @@ class _ActorRef(pykka.ActorRef[Any]):
         action = None
         if isinstance(message, messages.ProxyCall | messages.ProxyGetAttr | messages.ProxySetAttr):
             action = _Proxied(message)
-        envelope = Envelope(message, action)
+        cell = self._ref._cell
         if future is not None:
+            envelope = Envelope(message, action)
             envelope.done = _ToPykkaFuture(envelope, future, self._ref.path)
-            self._ref._cell.send_ask(envelope)
+            cell.send_ask(envelope)
         else:
-            self._ref._cell.send(envelope)
+            cell.send(message if action is None else Envelope(message, action))
 
 
 class _Proxied:

@@ -18,7 +18,7 @@ from kompyct.errors import (
 )
 from kompyct.futures import complete
 from kompyct.lifecycle import State
-from kompyct.lost import LostCell
+from kompyct.lost import LostCell, LostRuntime
 from kompyct.messages import Ask, Envelope, Request, new_ask
 from kompyct.waiting import InlineTurn, ask_inside, here
 
@@ -59,7 +59,12 @@ class ComponentRef(Generic[M]):
         cell.box.append(message)
         # The one place that leans on the GIL, see mailbox.py: without it, drop `cell.asleep and`.
         if cell.asleep and cell.flag.acquire(False):
-            cell.backend.wake(cell)
+            try:
+                cell.backend.wake(cell)
+            except RuntimeError:  # no thread, or no stack left: no call of ours fits either
+                cell.asleep = True
+                cell.flag.release()
+                raise
 
     @overload
     def ask(
@@ -99,7 +104,12 @@ class ComponentRef(Generic[M]):
             cell.box.append(envelope)
             cell.has_asks = True  # after the append: the turn clears it before it looks
             if cell.asleep and cell.flag.acquire(False):
-                cell.backend.wake(cell)
+                try:
+                    cell.backend.wake(cell)
+                except RuntimeError:
+                    cell.asleep = True
+                    cell.flag.release()
+                    raise
             answered = envelope.done.acquire(True, limit)
         else:
             answered = ask_inside(runner, cell, envelope, limit)
@@ -302,5 +312,6 @@ def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
     runtime = living_systems.get(key)
     ref = None if runtime is None else runtime.ref_of(component_id)
     if ref is None:
-        return ComponentRef(LostCell(runtime, path, component_id))  # type: ignore[arg-type]
+        lost = LostCell(runtime or LostRuntime(key), path, component_id)
+        return ComponentRef(lost)  # type: ignore[arg-type]
     return ref  # type: ignore[no-any-return]

@@ -45,6 +45,7 @@ def describe_fault(
     cell: Cell,
     component: Component[Any] | None,
     exception: BaseException,
+    traceback: TracebackType | None,
     phase: Phase,
     message: Any,
     fault_class: FaultClass,
@@ -62,7 +63,7 @@ def describe_fault(
     facts.kind = EXCEPTION
     facts.phase = phase
     facts.exception = exception
-    facts.traceback = exception.__traceback__
+    facts.traceback = traceback
     facts.fault_class = fault_class
     facts.registration = registration
     facts.time = now

@@ -179,17 +179,30 @@ class Runtime:
         Args:
             limit: seconds for all components to end; -1 for no limit.
             drain: nanoseconds in which they may handle what is waiting.
+
+        Raises:
+            RuntimeError: the operating system gives no more threads; nothing was changed.
         """
+        ending = threading.Thread(
+            target=self._end, args=(limit,), name=f"{self.name}-shutdown", daemon=True
+        )
         with self._state:
             if self.stopping:
                 return
+            if not isinstance(self.backend, ManualBackend):
+                ending.start()  # before anything is changed: there may be no thread for it
             self.stopping = True
-        atexit.unregister(self._at_exit)
-        self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
-        if not isinstance(self.backend, ManualBackend):
-            threading.Thread(
-                target=self._end, args=(limit,), name=f"{self.name}-shutdown", daemon=True
-            ).start()
+        self._end_all(drain)
+
+    def end_at_exit(self) -> None:
+        """End on this thread: at its exit Python starts no more of them (3.12 and newer)."""
+        with self._state:
+            self.stopping = True
+        self._end_all(0)
+        if isinstance(self.backend, ManualBackend):
+            self.wait_until_over(AT_EXIT_TIMEOUT)
+        else:
+            self._end(AT_EXIT_TIMEOUT)
 
     def wait_until_over(self, limit: float) -> bool:
         """Wait for the end, at most `limit` seconds, -1 for ever; whether it came."""
@@ -222,6 +235,10 @@ class Runtime:
         cell.signal(signals.start, None)
         return cell
 
+    def _end_all(self, drain: int) -> None:
+        atexit.unregister(self._at_exit)
+        self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
+
     def _end(self, limit: float) -> None:
         """Wait until every component has ended, then end clock and backends."""
         try:
@@ -231,17 +248,19 @@ class Runtime:
                 f"system {self.name!r} did not end in time; "
                 f"{len(self.registry)} components were left behind"
             )
-        self.clock.close()
-        with self._state:
-            backends = tuple(self._backends.values())
-        # From now on events are published by whoever emits them, or by the backend that has the
-        # supervisor in its queue and empties that when it closes.
-        self._supervisor.backend = self._graveyard
-        for backend in backends:
-            backend.close(1.0)
-        if self._supervisor.flag.acquire(False):
-            self._graveyard.wake(self._supervisor)
-        self.over.set_result(None)
+        try:
+            self.clock.close()
+            with self._state:
+                backends = tuple(self._backends.values())
+            # From now on events are published by whoever emits them, or by the backend that has
+            # the supervisor in its queue and empties that when it closes.
+            self._supervisor.backend = self._graveyard
+            for backend in backends:
+                backend.close(1.0)
+            if self._supervisor.flag.acquire(False):
+                self._graveyard.wake(self._supervisor)
+        finally:  # whatever a clock of the user's, or a bug, does: many may wait for this
+            self.over.set_result(None)
 
 
 class LateReplies:
@@ -269,8 +288,7 @@ def _at_exit(runtime: Runtime) -> Callable[[], None]:
                 ResourceWarning,
                 stacklevel=1,
             )
-            left.begin_shutdown(AT_EXIT_TIMEOUT, 0)
-            left.wait_until_over(AT_EXIT_TIMEOUT)
+            left.end_at_exit()
 
     atexit.register(end)
     return end

@@ -62,7 +62,7 @@ def stop(cell: Cell, future: Future[None] | None) -> None:
             cell.history.active = False
         settle(future)
         return
-    raised = _call(cell, STOP, component.on_stop)
+    raised = _call(cell, STOP, "on_stop")
     if raised is not None:
         settle(future, _faulted_in(cell, STOP, raised))
         fault(cell, raised, STOP)
@@ -91,7 +91,7 @@ def kill(
     if component is None:
         destroy(cell, "killed while it was faulty")
         return
-    raised = None if brutal else _call(cell, KILL, component.on_kill)
+    raised = None if brutal else _call(cell, KILL, "on_kill")
     if raised is not None:
         settle_waiters(cell, _faulted_in(cell, KILL, raised))
         fault(cell, raised, KILL)
@@ -151,14 +151,14 @@ def _activate(cell: Cell) -> BaseException | None:
     """Start the active period; returns what `on_start` raised, unless that is benign."""
     cell.state = ACTIVE
     cell.active_period += 1
-    return _call(cell, START, cell.component.on_start)  # type: ignore[union-attr]
+    return _call(cell, START, "on_start")
 
 
-def _call(cell: Cell, phase: Phase, hook: Callable[[], None]) -> BaseException | None:
+def _call(cell: Cell, phase: Phase, hook: str) -> BaseException | None:
     """Call a hook; returns what it raised, unless that is benign, which is only reported."""
     cell.hand = phase
     try:
-        hook()
+        getattr(cell.component, hook)()
     except BaseException as exception:
         if not is_benign(cell, exception):
             return exception

@@ -256,7 +256,11 @@ class ComponentSupervisor(Component[Any]):
             if cell.state is not DESTROYED:
                 draining = self._runtime.clock.now() < order.drain_until
                 self._await(cell, order.drain_until if draining else None)
-                cell.signal(signals.kill, None, False, draining)
+                try:
+                    cell.signal(signals.kill, None, False, draining)
+                except RuntimeError:  # there is no thread for it
+                    self._publisher.publish(events.Abandoned(*identity(cell)))
+                    continue
                 return
         self._awaited = None
         with suppress(InvalidStateError):  # the wait was cut short
@@ -268,7 +272,8 @@ class ComponentSupervisor(Component[Any]):
         overdue = _Overdue(cell.id)
         tell = self._runtime.tell_supervisor
         self._alarm = Alarm(until or clock.now() + END_DEADLINE, lambda: tell(overdue))
-        clock.set(self._alarm)
+        with suppress(RuntimeError):  # no thread for the clock: the shutdown's own limit holds
+            clock.set(self._alarm)
 
     def _give_up_waiting(self) -> None:
         cell = self._runtime.registry.get(self._awaited)

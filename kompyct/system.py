@@ -13,6 +13,7 @@ from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.component import Component
 from kompyct.creation import make_first
+from kompyct.ending import discard
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -124,6 +125,7 @@ class ComponentSystem:
             DuplicateNameError: the name is taken.
             SystemShutdownError: the system is shutting down.
             ArgumentError, ArgumentTypeError, UnknownBackendError: for bad values.
+            RuntimeError: with `start`, the operating system gives no thread; nothing is left.
         """
         runtime = self._runtime
         if runtime.stopping:
@@ -156,7 +158,11 @@ class ComponentSystem:
             target.wake(cell)
             self._refuse_new()
         if start:
-            target.wake(cell)
+            try:
+                target.wake(cell)
+            except RuntimeError:  # the flag is still ours
+                discard(cell)
+                raise
         else:
             cell.flag.release()
             if cell.control and cell.flag.acquire(False):  # a ref got out of __init__

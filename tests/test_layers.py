@@ -44,8 +44,8 @@ BY_NAME = {"", "backends"}
 
 MAX_LINES = 330
 LONGER = {
-    "cell": (380, "the one place that calls users' code; its turn is tuned as a whole"),
-    "backends.pool": (380, "park, rouse and watchdog are one protocol, proved as one"),
+    "cell": (400, "the one place that calls users' code; its turn is tuned as a whole"),
+    "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
     "system": (345, "the public face: two thirds of it are docstrings"),
 }
 """Modules above MAX_LINES: how long they may be, and why."""

@@ -4,6 +4,9 @@ A backend is told by `wake(item)` that something is ready: a cell, whose flag th
 anything else with `run() -> bool`. It sets `item.asleep = False` and has `item.run()` called until
 that returns False. `take_over(cell)` has it do the same for a cell whose turn was abandoned.
 `close(timeout)` ends its threads.
+
+A `wake` that raises RuntimeError, for want of a thread or of stack, has not taken the item: the
+caller gives the flag back.
 """
 
 from __future__ import annotations

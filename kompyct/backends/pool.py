@@ -20,7 +20,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any
 
-from kompyct.clock import Clock
+from kompyct.clock import SECOND, Clock
 from kompyct.deadline import AbandonedError, Deadline
 from kompyct.messages import Ask
 from kompyct.waiting import here
@@ -38,6 +38,10 @@ MAX_WORKERS = 512
 
 SPARE_WORKERS = 8
 """Parked workers that stay; others end after a second without work."""
+
+
+STACK_OF_START = 20
+"""Frames that the start of a thread may take at most, with room to spare."""
 
 
 class _Status(Enum):
@@ -79,7 +83,11 @@ class PoolBackend:
         item.asleep = False
         self.ready.append(item)
         if self.idle:
-            self._rouse()
+            try:
+                self._rouse()
+            except RuntimeError:  # no stack left, or no thread; the item is taken all the same
+                if not self._workers:
+                    raise
 
     def take_over(self, cell: Any) -> None:
         """Run `cell`, whose turn was abandoned: the worker that hangs in it runs it no more."""
@@ -116,17 +124,19 @@ class PoolBackend:
         self._run_left()
 
     def _run_left(self) -> None:
-        """Run what is ready in a closed pool; a worker that was late may do so as well."""
-        while True:
+        """Run what is ready in a closed pool; a worker that was late may do so as well.
+
+        By turns, and for a second at most: what was left behind may never be done.
+        """
+        until = self._clock.now() + SECOND
+        while self._clock.now() < until:
             try:
                 item = self.ready.popleft()
             except IndexError:
                 return
-            try:
-                while item.run():
-                    pass
-            except AbandonedError:
-                continue
+            with suppress(AbandonedError):
+                if item.run():
+                    self.ready.append(item)
 
     def _rouse(self) -> None:
         with self._mutex:
@@ -162,14 +172,23 @@ class PoolBackend:
         if self._resting or self._watchdog is None:
             self._ring_watchdog()
         if self._parked:
-            worker = self._parked.pop()
+            worker = self._parked[-1]
+            del self._parked[-1]  # no call up to the bell: Ctrl+C comes after calls only
             worker.status = _RUNNING
             self._running += 1
             self.idle = False
-            worker.bell.release()
+            try:
+                worker.bell.release()
+            except RecursionError:  # the end of the caller's stack: everything is as before
+                self._parked += (worker,)
+                worker.status = _PARKED
+                self._running -= 1
+                self.idle = not self._running
+                raise
             return None
         if len(self._workers) >= MAX_WORKERS:
             return None
+        _need_stack(STACK_OF_START)
         worker = _Worker(self, f"{self.name}-pool-{len(self._workers)}")
         self._workers.append(worker)
         self._running += 1
@@ -246,13 +265,15 @@ class PoolBackend:
     def _ring_watchdog(self) -> None:
         if self._watchdog is None:
             if not self._closed:
-                self._watchdog = threading.Thread(
+                _need_stack(STACK_OF_START)
+                watchdog = threading.Thread(
                     target=self._watch, name=f"{self.name}-watchdog", daemon=True
                 )
-                self._watchdog.start()
+                watchdog.start()
+                self._watchdog = watchdog  # not before: if it cannot be made, the next one tries
         elif self._resting:
+            self._watchdog_bell.release()  # first: it raises at the end of the caller's stack
             self._resting = False
-            self._watchdog_bell.release()
 
     def _watch(self) -> None:
         bell = self._watchdog_bell
@@ -270,14 +291,14 @@ class PoolBackend:
             with self._mutex:
                 if self._closed:
                     return
-                stuck = self._find_stuck()
+                self._find_stuck()
                 if self.ready and not self._running:
                     for _ in range(min(boost, len(self.ready))):
                         worker = self._add_runner()
                         if worker is not None:
                             starting.append(worker)
                     boost = min(2 * boost, MAX_WORKERS)
-                elif not stuck:
+                elif not self.ready:  # not at the look between, when those just added run
                     boost = 1
                 quiet = 0 if self._running or self.ready or self._deadlines else quiet + 1
                 if quiet > QUIET_TICKS:
@@ -297,20 +318,23 @@ class PoolBackend:
         except RuntimeError:  # no thread to go on with: the watchdog must live
             _logger.exception("what was abandoned could not be taken over")
 
-    def _find_stuck(self) -> bool:
+    def _find_stuck(self) -> None:
         """Count workers as blocked that are still in the turn of the last look, if items wait."""
-        found = False
         for worker in self._workers:
             if worker.status is _RUNNING:
                 if worker.turns == worker.turns_seen and worker.item is not None and self.ready:
                     worker.status = _BLOCKED
                     worker.surplus = True
                     self._running -= 1
-                    found = True
                 worker.turns_seen = worker.turns
         if not self._running:
             self.idle = True
-        return found
+
+
+def _need_stack(frames: int) -> None:
+    """Raise RecursionError now, rather than halfway through the start of a thread."""
+    if frames:
+        _need_stack(frames - 1)
 
 
 class _Worker(threading.Thread):

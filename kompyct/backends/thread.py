@@ -40,14 +40,10 @@ class ThreadBackend:
         """Start an actor for the cell `item`, which it keeps from then on.
 
         Raises:
-            RuntimeError: the operating system gives no more threads; the cell stays as it was.
+            RuntimeError: the operating system gives no more threads; the item was not taken.
         """
         host = _Host(item, self)
-        try:
-            host._start_actor_loop()
-        except RuntimeError:
-            item.flag.release()
-            raise
+        host._start_actor_loop()
         item.backend = host
         host.wake(item)
 

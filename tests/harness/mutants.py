@@ -287,13 +287,11 @@ HARMFUL: tuple[Mutant, ...] = (
         """
         cell.box.append(message)
         if cell.asleep and cell.flag.acquire(False):
-            cell.backend.wake(cell)
         """,
         """
         look = cell.asleep
         cell.box.append(message)
         if look and cell.flag.acquire(False):
-            cell.backend.wake(cell)
         """,
         ("TellTurn", "TellTell"),
     ),
@@ -351,17 +349,14 @@ HARMFUL: tuple[Mutant, ...] = (
     # -- signals
     Mutant(
         "a signal does not try the flag", Cell, "signal",
-        """
-        if self.flag.acquire(False):
-            self.backend.wake(self)
-        """,
+        "self._wake()",
         "",
         ("TwoSignals", "TellStart"),
     ),
     Mutant(
         "a signal trusts asleep", Cell, "signal",
-        "if self.flag.acquire(False):",
-        "if self.asleep and self.flag.acquire(False):",
+        "self._wake()",
+        "self.asleep and self._wake()",
         ("TellStart", "FaultTell"),
     ),
     Mutant(
@@ -562,13 +557,11 @@ HARMFUL: tuple[Mutant, ...] = (
         """
         self.ready.append(item)
         if self.idle:
-            self._rouse()
         """,
         """
         idle = self.idle
         self.ready.append(item)
         if idle:
-            self._rouse()
         """,
         ("WakePark",),
     ),
