@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
     from kompyct.restart import RestartLimit
-    from kompyct.supervisor import ComponentSupervisor
     from kompyct.system import ComponentSystem
 
 _MODULES = {
     "Benign": "errors",
     "Component": "component",
     "ComponentRef": "ref",
-    "ComponentSupervisor": "supervisor",
     "ComponentSystem": "system",
     "FaultClass": "fault_classes",
     "FaultContext": "faults",
@@ -48,7 +46,6 @@ __all__ = [
     "Benign",
     "Component",
     "ComponentRef",
-    "ComponentSupervisor",
     "ComponentSystem",
     "FaultClass",
     "FaultContext",

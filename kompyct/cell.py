@@ -371,16 +371,16 @@ class Cell(Mailbox):
                 f"the factory of component {self.path!r} returned a "
                 f"{type(component).__qualname__}; return a new instance of a Component subclass"
             )
-        if component._cell is not None:
+        if component._kompyct_cell is not None:
             raise InvalidComponentError(
                 f"the factory of component {self.path!r} returned an object that already is "
-                f"component {component._cell.path!r}; return a new one at each call"
+                f"component {component._kompyct_cell.path!r}; return a new one at each call"
             )
         checked = self.runtime.checked_classes
         if type(component) not in checked:
             check_class(type(component))
             checked.add(type(component))
-        component._cell = self
+        component._kompyct_cell = self
         return component
 
     def end_period(self) -> None:

@@ -50,11 +50,14 @@ def _make_named(cell: Cell, name: str) -> None:
         registry.take_name(cell, name)
     else:
         registry.pass_name_on(cell, name)
+    if recovery is not None:
+        recovery.superseded = True  # before the factory: the deadline may pass meanwhile
     try:
         cell.component = cell.make(cell.factory)
     except BaseException as error:
         registry.free_name(cell)
         if recovery is not None:
+            recovery.superseded = False
             # The recovery may be over meanwhile, and its component have ended or end just now;
             # and somebody else may have taken the name.
             with suppress(DuplicateNameError):
@@ -62,8 +65,6 @@ def _make_named(cell: Cell, name: str) -> None:
             if recovery.cell.state is State.DESTROYED:
                 registry.free_name(recovery.cell)
         _refuse(cell, error)
-    if recovery is not None:
-        recovery.superseded = True
 
 
 def _recovery_of(cell: Cell, name: str) -> RecoveryJob | None:

@@ -96,7 +96,7 @@ def close_kept(
     kept = None
     if component is not None:
         # Taken away: what the next active period keeps is not for a thread abandoned here.
-        kept, component._kept = component._kept, None
+        kept, component._kompyct_kept = component._kompyct_kept, None
     if not kept:
         go_on()
         return

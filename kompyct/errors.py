@@ -20,7 +20,6 @@
     ├── ComponentFaultError           what somebody waited for faulted
     ├── ComponentDestroyedError       the component has ended for good
     ├── RestartingError               the ask was queued when the component faulted
-    ├── RestartLimitError             the restart limit was reached
     ├── AskTimeoutError               (TimeoutError) no reply in time
     ├── AskCircleError                asks that wait for each other
     ├── MailboxFullError              a bounded mailbox is full
@@ -110,10 +109,6 @@ class ComponentDestroyedError(KompyctError):
 
 class RestartingError(KompyctError):
     """The ask was queued when the component faulted; it was not handled and may be sent again."""
-
-
-class RestartLimitError(KompyctError):
-    """A component was to be restarted more often than its budget allows."""
 
 
 class AskTimeoutError(KompyctError, TimeoutError):

@@ -45,8 +45,8 @@ def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time:
     if component is None:
         cell.recovery = registration.following(cell.recovery)
     else:
-        before = component._registration or cell.recovery
-        component._registration = registration.following(before)
+        before = component._kompyct_registration or cell.recovery
+        component._kompyct_registration = registration.following(before)
 
 
 def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> None:
@@ -75,8 +75,8 @@ def fault(
     _take_up_registrations(cell)
     fault_class = _class_of(cell, exception)
     component, cell.component = cell.component, None
-    if component is not None and component._registration is not None:
-        cell.recovery = component._registration
+    if component is not None and component._kompyct_registration is not None:
+        cell.recovery = component._kompyct_registration
     history = cell.history
     if cell.state is ACTIVE:
         history.active = phase is not STOP

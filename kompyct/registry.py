@@ -152,7 +152,9 @@ def _node(cell: Cell, now: int) -> TreeNode:
     history = cell._history
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     component = cell.component
-    registration = (component._registration if component is not None else None) or cell.recovery
+    registration = cell.recovery
+    if component is not None and component._kompyct_registration is not None:
+        registration = component._kompyct_registration
     state = cell.state
     if history is not None and history.fault is not None:
         state = State.FAULTY  # also while the replacement is in its on_start

@@ -75,7 +75,7 @@ def describe_fault(
         facts.since_snapshot = cell.position() - registration.position
         facts.in_hand = (
             component is not None
-            and component._registration is registration
+            and component._kompyct_registration is registration
             and registration.hook is cell.hook
             and registration.period == cell.active_period
             and (cell.hook is not None or not facts.since_snapshot)

@@ -57,4 +57,4 @@ def run_until_signalled(runtime: Runtime, limit: float, drain: int) -> None:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(before)
     if runtime.overtime is not None:
-        raise runtime.overtime
+        raise runtime.overtime from runtime.cause

@@ -263,7 +263,7 @@ class ComponentSystem:
             runtime.cut_short()
             runtime.wait_until_over(-1)
         if runtime.overtime is not None:
-            raise runtime.overtime
+            raise runtime.overtime from runtime.cause
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the system has ended.

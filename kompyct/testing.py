@@ -199,14 +199,14 @@ def fail_tick(
     injection = _Injection(nth, error)
     for timer in ref._cell.timers or ():
         timer.wrap(injection.call)
-    schedule = component._schedule
+    schedule = component._kompyct_schedule
 
     def schedule_wrapped(delay: int, period: int, action: Any, missed: str) -> Any:
         timer = schedule(delay, period, action, missed)
         timer.wrap(injection.call)
         return timer
 
-    component._schedule = schedule_wrapped
+    component._kompyct_schedule = schedule_wrapped
 
 
 def fail_hook(

@@ -13,30 +13,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 from kompyct.deadline import AbandonedError
 from kompyct.errors import UnknownBackendError
-
-
-class Runnable(Protocol):
-    """What a backend runs."""
-
-    asleep: bool
-
-    def run(self) -> bool:
-        """Do some of the work; True if there is more."""
-        ...
-
-
-class Backend(Protocol):
-    """Where cells run."""
-
-    def wake(self, item: Any) -> None: ...
-
-    def take_over(self, cell: Any) -> None: ...
-
-    def close(self, timeout: float) -> None: ...
 
 
 class Graveyard:
@@ -44,17 +24,14 @@ class Graveyard:
 
     kind = "none"
 
-    def wake(self, item: Runnable) -> None:
+    def wake(self, item: Any) -> None:
         item.asleep = False
         with suppress(AbandonedError):
             while item.run():
                 pass
 
-    def take_over(self, cell: Runnable) -> None:
+    def take_over(self, cell: Any) -> None:
         self.wake(cell)
-
-    def close(self, timeout: float) -> None:
-        """Nothing to end."""
 
 
 _BACKENDS = {

@@ -76,9 +76,6 @@ class _Host(ThreadingActor):
     def take_over(self, cell: Any) -> None:
         self._backend.wake(cell)
 
-    def close(self, timeout: float) -> None:
-        """Nothing to end."""
-
     def on_start(self) -> None:
         here.runner = self
 

@@ -58,7 +58,7 @@ class World(Scenario):
 
     def make(self) -> Noter:
         noter = Noter(self)
-        noter._registration = Registration(recover, None, 0, 0, 0)
+        noter._kompyct_registration = Registration(recover, None, 0, 0, 0)
         return noter
 
     def started(self, noter: Noter) -> None:
