@@ -29,6 +29,7 @@ clean:
 	rm -rf .venv docs/_build
 
 .venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("$(PYTHON) is too old: give PYTHON=python3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
 .venv/run.stamp: .venv/bin/python pyproject.toml

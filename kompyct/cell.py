@@ -59,11 +59,14 @@ class History:
     while the component is faulty, and `letters`, which senders append to while it is ending.
     """
 
-    __slots__ = ("active", "fault", "letters", "reason", "recovered_at", "restarts", "waiters")
+    __slots__ = (
+        "active", "error", "fault", "letters", "reason", "recovered_at", "restarts", "waiters"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.waiters: tuple[tuple[Future[None], bool], ...] = ()  # (future, is it a start)
         self.restarts: tuple[int, ...] = ()  # times of those that the budget still counts
+        self.error: BaseException | None = None  # what waiters get in the end, if on_kill faulted
         self.active = False  # whether the next incarnation is to be started
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
         self.recovered_at: int | None = None  # when the present incarnation had started
@@ -171,6 +174,11 @@ class Cell(Mailbox):
     def request_kill(self, incarnation: Component[Any], *, after_messages: bool) -> None:
         """Have it end in order, if it still is the incarnation that asks for it."""
         self.signal(signals.kill_self, incarnation, after_messages)
+
+    def leave_behind(self) -> None:
+        """Have its next turn be its last, without handling anything; not for the supervisor."""
+        if self.id:
+            self.add_signal((signals.kill, (None, True)), first=True)
 
     def register_from_outside(
         self, function: Callable[..., Any], snapshot: tuple[Any] | None

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 from kompyct.clock import nanoseconds
@@ -201,8 +202,11 @@ class Component(Generic[M]):
         Returns: what entering it returned.
 
         Raises:
+            ArgumentTypeError: `resource` is no context manager.
             NotStartedError: the component is not active, or no longer; keep from `on_start`.
         """
+        if not (hasattr(resource, "__enter__") and hasattr(resource, "__exit__")):
+            raise ArgumentTypeError(f"keep was given {resource!r}; give a context manager")
         number = self._kompyct_living_cell().active_period  # before the look: it ends after that
         cell = self._kompyct_active_cell("resources are kept")
         value = resource.__enter__()
@@ -297,12 +301,19 @@ def check_class(cls: type[Component[Any]]) -> None:
 
     Raises:
         ReservedNameError: it defines `ref`, `log` or `system`.
-        InvalidComponentError: its `fault_classes` is no mapping from exception types.
+        InvalidComponentError: its `fault_classes` is no mapping from exception types, or a hook
+            is `async def`.
     """
     for name in ("ref", "log", "system"):
         if getattr(cls, name) is not Component.__dict__[name]:
             raise ReservedNameError(
                 f"{cls.__qualname__} defines {name!r}, which kompyct provides; choose another name"
+            )
+    for name in ("on_start", "on_stop", "on_kill", "on_receive"):
+        if iscoroutinefunction(getattr(cls, name)):
+            raise InvalidComponentError(
+                f"{cls.__qualname__}.{name} is `async def`, which is not supported yet; "
+                "make it a plain method"
             )
     declared = cls.fault_classes
     if not isinstance(declared, Mapping) or not all(

@@ -16,7 +16,7 @@ from kompyct.errors import MailboxFullError
 from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.mailbox import ClosedBox
-from kompyct.messages import Envelope
+from kompyct.messages import NOBODY, Envelope
 from kompyct.reports import identity
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     if history.waiters:
-        settle_waiters(cell, None, cell.gone())
+        settle_waiters(cell, history.error, cell.gone())
 
 
 def discard(cell: Cell) -> None:
@@ -135,7 +135,7 @@ def close_kept(
 
 def refuse(cell: Cell, message: Any) -> None:
     """Deal with a message to a component that is ending or has ended; from any thread."""
-    if type(message) is Envelope:
+    if type(message) is Envelope and message.done is not NOBODY:
         bury(cell, [message], "")
         return
     cell.history.letters.append(message)
@@ -146,7 +146,7 @@ def refuse(cell: Cell, message: Any) -> None:
 
 def overflow(cell: Cell, message: Any) -> None:
     """Deal with a message that found no place in a bounded mailbox; from any thread."""
-    if type(message) is Envelope:
+    if type(message) is Envelope and message.is_asked:
         message.fail(
             MailboxFullError(f"the mailbox of component {cell.path!r} is full; ask again later")
         )
@@ -160,8 +160,10 @@ def bury(cell: Cell, messages: Sequence[Any], reason: str) -> None:
     for message in messages:
         if type(message) is not Envelope:
             letters.append(message)
-        elif message.done is not None:
+        elif message.is_asked:
             message.fail(cell.gone())
+        elif message.done is NOBODY:
+            letters.append(message.message)
     if letters:
         cell.runtime.undelivered(cell, letters, reason)
 

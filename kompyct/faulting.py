@@ -53,7 +53,7 @@ def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> Non
     """Deal with what handling `message` raised; `left` are those taken with it."""
     if not is_benign(cell, exception):
         fault(cell, exception, phase_of(message), message, left)
-    elif type(message) is Envelope and message.done is not None:
+    elif type(message) is Envelope and message.is_asked:
         message.fail(exception)
     else:
         cell.runtime.emit(benign_error(cell, exception, phase_of(message)))
@@ -105,7 +105,7 @@ def fault(
     cell.put_back(rest)
     facts.failed = _fail_asks(cell, comes_back)
     # After the look at the queued asks: what this asker sends next is sent later (S-16).
-    if type(message) is Envelope and message.done is not None and not redelivered:
+    if type(message) is Envelope and message.is_asked and not redelivered:
         message.fail(exception)
     facts.pending = cell.waiting()
     failed_restart = history.fault is not None
@@ -151,7 +151,7 @@ def _fail_asks(cell: Cell, comes_back: bool) -> int:
     kept: list[Any] = []
     failed = 0
     for message in cell.take_all():
-        if type(message) is not Envelope or message.done is None:
+        if type(message) is not Envelope or not message.is_asked:
             kept.append(message)
         elif comes_back and _is_redelivered(message):
             kept.append(message)

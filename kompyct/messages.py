@@ -47,6 +47,17 @@ class _Pending:
 PENDING: Final = _Pending()
 
 
+class _Nobody:
+    """See `NOBODY`."""
+
+    def release(self) -> None:
+        """Nobody waits for it."""
+
+
+NOBODY: Final = _Nobody()
+"""The `done` of an envelope that is a message like any other: told, not asked."""
+
+
 class Envelope:
     """A message that needs more than being given to `on_receive`.
 
@@ -77,6 +88,11 @@ class Envelope:
             self.value = action(component)
         if self.done is not None:
             self.done.release()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for the reply."""
+        return self.done is not None and self.done is not NOBODY
 
     def settled(self) -> bool:
         """Whether it has its value or its error."""

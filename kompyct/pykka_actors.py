@@ -22,7 +22,7 @@ from kompyct.errors import (
 )
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import State
-from kompyct.messages import Envelope
+from kompyct.messages import NOBODY, Envelope
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
 
@@ -188,7 +188,7 @@ class _ActorRef(pykka.ActorRef[Any]):
             envelope.done = _ToPykkaFuture(envelope, future, self._ref.path)
             cell.send_ask(envelope)
         else:
-            cell.send(message if action is None else Envelope(message, action))
+            cell.send(message if action is None else Envelope(message, action, NOBODY))
 
 
 class _Proxied:

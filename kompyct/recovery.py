@@ -113,7 +113,7 @@ class RecoveryJob:
             return end
         handler = self._checked(registration.function(fault), "recovery function")
         while handler.answer is RECOVER_WITH and handler.call is not None:
-            if runtime.stopping:
+            if runtime.stopping or self.is_over:
                 return end
             log = logging.getLogger(f"kompyct.component.{fault.path}")
             answer = handler.call(fault, runtime.system, log)

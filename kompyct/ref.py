@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from kompyct.clock import lock_timeout
 from kompyct.errors import (
     AskTimeoutError,
+    ComponentFaultError,
     NotStartedError,
     as_raised,
 )
@@ -127,7 +128,7 @@ class ComponentRef(Generic[M]):
         limit = lock_timeout(timeout)
         if here.runner is self._cell.runtime.backend:
             return self.ask(request, timeout)  # a test, which runs the component on this thread
-        future = asyncio.wrap_future(self._ask_later(request))
+        future = asyncio.wrap_future(self._ask_later(request, for_asyncio=True))
         try:
             return await asyncio.wait_for(future, None if limit == -1 else limit)
         except TimeoutError as error:
@@ -228,11 +229,11 @@ class ComponentRef(Generic[M]):
             "or see what it is doing in system.tree()"
         )
 
-    def _ask_later(self, request: Request[R]) -> Future[R]:
+    def _ask_later(self, request: Request[R], *, for_asyncio: bool = False) -> Future[R]:
         cell = self._cell
         future: Future[R] = cell.runtime.new_future()
         envelope = Envelope(request)
-        envelope.done = _ToFuture(envelope, future, cell)
+        envelope.done = _ToFuture(envelope, future, cell, for_asyncio=for_asyncio)
         cell.send_ask(envelope)
         return future
 
@@ -287,19 +288,24 @@ def ref_to(cell: Cell) -> ComponentRef[Any]:
 class _ToFuture:
     """The `done` of an ask whose reply goes into a future."""
 
-    __slots__ = ("_envelope", "_future", "_late_replies", "_path")
+    __slots__ = ("_envelope", "_for_asyncio", "_future", "_late_replies", "_path")
 
-    def __init__(self, envelope: Envelope, future: Future[Any], cell: Cell) -> None:
+    def __init__(
+        self, envelope: Envelope, future: Future[Any], cell: Cell, *, for_asyncio: bool
+    ) -> None:
         self._envelope = envelope
         self._future = future
         self._path = cell.path
         self._late_replies = cell.runtime.late_replies
+        self._for_asyncio = for_asyncio
 
     def release(self) -> None:
         envelope = self._envelope
         error = envelope.error
         if error is not None:
             error = as_raised(error, self._path)
+            if self._for_asyncio and isinstance(error, StopIteration):  # its futures refuse that
+                error = ComponentFaultError(f"component {self._path!r} raised StopIteration")
         if not complete(self._future, envelope.value, error):
             self._late_replies.release()
 

@@ -248,6 +248,9 @@ class Runtime:
                 f"system {self.name!r} did not end in time; "
                 f"{len(self.registry)} components were left behind"
             )
+            for cell in self.registry.in_start_order():  # those that can, end without any hook
+                with suppress(RuntimeError):
+                    cell.signal(signals.kill, None, True)
         try:
             self.clock.close()
             with self._state:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kompyct.ending import close_box, close_kept, destroy, settle, settle_waiters
+from kompyct.ending import close_box, close_kept, destroy, settle
 from kompyct.errors import ComponentFaultError
 from kompyct.faulting import fault, is_benign
 from kompyct.faults import FaultContext
@@ -82,7 +82,7 @@ def kill(
         return
     if future is not None:
         cell.history.waiters += ((future, False),)
-    if after_messages and cell.state is ACTIVE:
+    if after_messages and (cell.state is ACTIVE or (cell.state is FAULTY and cell.history.active)):
         order = (kill, (None, brutal))
         cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
         return
@@ -93,7 +93,7 @@ def kill(
         return
     raised = None if brutal else _call(cell, KILL, "on_kill")
     if raised is not None:
-        settle_waiters(cell, _faulted_in(cell, KILL, raised))
+        cell.history.error = _faulted_in(cell, KILL, raised)  # told when the name is free
         fault(cell, raised, KILL)
         return
     cell.component = None  # before its things are closed: it keeps nothing more

@@ -7,16 +7,17 @@ code except `on_event` and `on_undelivered`: recovery functions are run by `Reco
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kompyct import events, signals
+from kompyct import errors, events, signals
 from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
-from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError, as_raised
+from kompyct.errors import RecoveryTimeoutError, as_raised
 from kompyct.events import Event
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import Answer, FaultContext, RecoveryHandler
@@ -39,8 +40,9 @@ ESCALATE = Answer.ESCALATE
 IGNORE = Answer.IGNORE
 
 
-MAX_ABANDONED = 8
-"""Recoveries that may hang at once; beyond that the fallback applies without users' code."""
+MAX_RECOVERIES = 8
+"""Recoveries that run or hang at once; others wait, and when so many hang, the fallback applies to
+all that come, without users' code."""
 
 END_DEADLINE = 5 * SECOND
 """How long each component may take to end in a shutdown."""
@@ -86,6 +88,8 @@ class ComponentSupervisor(Component[Any]):
         self._on_undelivered = on_undelivered
         self._runtime = runtime
         self._abandoned = 0  # recoveries that hang
+        self._running = 0  # recoveries that run, and have not passed their deadline
+        self._waiting: deque[FaultContext[Any]] = deque()  # for a recovery to begin
         self._ending: EndAll | None = None
         self._to_end: list[Cell] = []  # in start order
         self._awaited: int | None = None  # the id of the component that was told to end
@@ -108,9 +112,13 @@ class ComponentSupervisor(Component[Any]):
         elif type(message) is FaultContext:
             self._consider(message)
         elif type(message) is Decision:
+            self._running -= 1
+            self._abandoned += message.abandoned
             self._carry_out(message)
+            self._begin_waiting()
         elif type(message) is LateRecovery:
             self._abandoned -= 1
+            self._begin_waiting()
             self._publisher.publish(events.LateAnswer(*identity(message.fault._facts.cell)))
         elif type(message) is Undelivered:
             self._bury(message)
@@ -137,19 +145,29 @@ class ComponentSupervisor(Component[Any]):
             publish(faulted(fault))
             publish(events.NoRecoveryFunction(*identity(cell), name))
             self._end(fault, f"{name}, and it has no recovery function")
-        elif self._abandoned >= MAX_ABANDONED:
-            publish(faulted(fault))
-            error = RecoveryTimeoutError(f"{self._abandoned} recoveries hang already")
-            self._carry_out(Decision(fault, None, error))
         else:
             # First the job, then the telling: a log line takes longer than a recovery.
-            runtime.run_job(RecoveryJob(runtime, fault, runtime.tell_supervisor))
+            self._waiting.append(fault)
+            if self._running + self._abandoned < MAX_RECOVERIES:
+                self._begin_waiting()
             publish(faulted(fault))
+            if self._abandoned >= MAX_RECOVERIES:
+                self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Begin recoveries that wait, as many as may run; or give up on them."""
+        runtime = self._runtime
+        while self._waiting and self._running + self._abandoned < MAX_RECOVERIES:
+            self._running += 1
+            fault = self._waiting.popleft()
+            runtime.run_job(RecoveryJob(runtime, fault, runtime.tell_supervisor))
+        while self._waiting and self._abandoned >= MAX_RECOVERIES:
+            error = RecoveryTimeoutError(f"{self._abandoned} recoveries hang already")
+            self._carry_out(Decision(self._waiting.popleft(), None, error))
 
     def _carry_out(self, decision: Decision) -> None:
         fault = decision.fault
         cell = fault._facts.cell
-        self._abandoned += decision.abandoned
         if cell.history.fault is not fault:
             return  # it was killed meanwhile
         handler = decision.handler
@@ -292,5 +310,4 @@ class ComponentSupervisor(Component[Any]):
 
 def _detail(error: BaseException | None) -> str:
     """The text of `error` if it is kompyct's own, which holds no values; else nothing."""
-    ours = isinstance(error, RecoveryFunctionError | RecoveryTimeoutError)
-    return str(error) if ours else ""
+    return str(error) if type(error).__module__ == errors.__name__ else ""

@@ -17,6 +17,7 @@ from kompyct.ending import discard
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
+    ShutdownTimeoutError,
     SystemShutdownError,
 )
 from kompyct.events import Event
@@ -73,6 +74,10 @@ class ComponentSystem:
         deadline = nanoseconds(recovery_deadline, "recovery_deadline")
         if not deadline:
             raise ArgumentError(f"recovery_deadline is {recovery_deadline!r}; give > 0 seconds")
+        if clock is not None and not all(
+            callable(getattr(clock, method, None)) for method in ("now", "set", "close")
+        ):
+            raise ArgumentTypeError(f"clock is {clock!r}; give a Clock or None")
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
         self._runtime = Runtime(self, name, backend, clock, deadline, on_event, on_undelivered)
@@ -210,7 +215,13 @@ class ComponentSystem:
     kill_notify = kill
 
     def find(self, path: str) -> ComponentRef[Any] | None:
-        """The living component at `path`; None if there is none."""
+        """The living component that was given the name `path`; None if there is none.
+
+        Raises:
+            ArgumentTypeError: `path` is no text.
+        """
+        if not isinstance(path, str):
+            raise ArgumentTypeError(f"path is {path!r}; give a text")
         cell = self._runtime.registry.find(path)
         return None if cell is None else ref_to(cell)
 
@@ -277,7 +288,8 @@ class ComponentSystem:
                 that is no `Exception` comes as `ComponentFaultError`.
         """
         if not self._runtime.wait_until_over(lock_timeout(timeout)):
-            raise TimeoutError(f"system {self.name!r} has not ended within {timeout} s")
+            waited = "" if timeout is None else f" within {timeout:g} s"
+            raise TimeoutError(f"system {self.name!r} has not ended{waited}; call shutdown()")
         if self._runtime.cause is not None:
             raise self._runtime.cause
 
@@ -294,10 +306,14 @@ class ComponentSystem:
             shutdown_timeout, drain: as `shutdown` takes them.
 
         Raises:
-            ArgumentError: not called on the main thread.
+            ArgumentError: not called on the main thread, or on a system that a test drives.
             ShutdownTimeoutError: as `shutdown`.
             Exception: as `wait`.
         """
+        if self._runtime.kind == "manual":
+            raise ArgumentError(
+                f"system {self.name!r} is driven by its test; call advance() or shutdown()"
+            )
         run_until_signalled(
             self._runtime, lock_timeout(shutdown_timeout), nanoseconds(drain, "drain")
         )
@@ -312,9 +328,15 @@ class ComponentSystem:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.shutdown()
-        if error is None and self._runtime.cause is not None:
-            raise self._runtime.cause
+        runtime = self._runtime
+        if not runtime.over.done():
+            try:
+                self.shutdown()
+            except ShutdownTimeoutError:
+                if error is None:
+                    raise
+        if error is None and runtime.cause is not None:
+            raise runtime.cause
 
     def __repr__(self) -> str:
         return f"<ComponentSystem {self.name!r}, {len(self._runtime.registry)} components>"

@@ -44,10 +44,10 @@ BY_NAME = {"", "backends"}
 
 MAX_LINES = 330
 LONGER = {
-    "cell": (400, "the one place that calls users' code; its turn is tuned as a whole"),
+    "cell": (405, "the one place that calls users' code; its turn is tuned as a whole"),
     "component": (345, "what the author of a component may call, most of it docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
-    "system": (345, "the public face: two thirds of it are docstrings"),
+    "system": (370, "the public face: two thirds of it are docstrings"),
 }
 """Modules above MAX_LINES: how long they may be, and why."""
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("mypy")
+
 ROOT = Path(__file__).parent.parent
 LINES = ROOT / "tests" / "typing"
 

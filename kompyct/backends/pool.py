@@ -126,7 +126,7 @@ class PoolBackend:
     def _run_left(self) -> None:
         """Run what is ready in a closed pool; a worker that was late may do so as well.
 
-        By turns, and for a second at most: what was left behind may never be done.
+        By turns, and for a second at most. Components that are left end without any hook.
         """
         until = self._clock.now() + SECOND
         while self._clock.now() < until:
@@ -134,6 +134,9 @@ class PoolBackend:
                 item = self.ready.popleft()
             except IndexError:
                 return
+            leave_behind = getattr(item, "leave_behind", None)
+            if leave_behind is not None:
+                leave_behind()  # a component's messages are not for this thread to handle
             with suppress(AbandonedError):
                 if item.run():
                     self.ready.append(item)
