@@ -70,7 +70,7 @@ class History:
         self.active = False  # whether the next incarnation is to be started
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
         self.recovered_at: int | None = None  # when the present incarnation had started
-        self.letters: list[Any] = []  # messages that came while it was ending
+        self.letters: list[Any] | None = []  # messages that came while it was ending
         self.reason = ""  # why it has ended
 
 

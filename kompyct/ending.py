@@ -59,7 +59,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     cell.factory = None
     cell.recovery = None
     cell.backend = runtime.forget(cell)
-    _flush_letters(cell)
+    _bury_letters(cell)
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     if history.waiters:
@@ -75,7 +75,7 @@ def discard(cell: Cell) -> None:
     close_box(cell)
     cell.state = DESTROYED
     cell.backend = cell.runtime.forget(cell)
-    _flush_letters(cell)
+    _bury_letters(cell)
     cell.backend.wake(cell)
 
 
@@ -138,10 +138,14 @@ def refuse(cell: Cell, message: Any) -> None:
     if type(message) is Envelope and message.done is not NOBODY:
         bury(cell, [message], "")
         return
-    cell.history.letters.append(message)
+    letters = cell.history.letters
+    if letters is None:
+        bury(cell, [message], cell.history.reason)
+        return
+    letters.append(message)
     # The end of an ending flushes the letters; who adds one after that flushes it himself.
     if cell.state is DESTROYED:
-        _flush_letters(cell)
+        _flush(cell, letters)
 
 
 def overflow(cell: Cell, message: Any) -> None:
@@ -184,14 +188,26 @@ def settle_waiters(
         settle(future, start_error if is_start and error is None else error)
 
 
-def _flush_letters(cell: Cell) -> None:
-    """Make dead letters of what came while the component was ending; from any thread."""
+def _bury_letters(cell: Cell) -> None:
+    """Make dead letters of what came while the component was ending, which is over now.
+
+    The box is a plain one again, and what is put there is refused by a turn of its sender's: so
+    what has ended keeps as little as it can, and no reference to itself.
+    """
     history = cell.history
+    letters, history.letters = history.letters, None
+    if letters:
+        _flush(cell, letters)
+    cell.box = cell.box.late
+
+
+def _flush(cell: Cell, waiting: list[Any]) -> None:
+    """Make dead letters of `waiting`; from any thread, also from several at once."""
     letters: list[Any] = []
     try:
         while True:
-            letters.append(history.letters.pop())
+            letters.append(waiting.pop())
     except IndexError:  # empty, by this thread or by another that flushes
         pass
     letters.reverse()
-    bury(cell, letters, history.reason)
+    bury(cell, letters, cell.history.reason)

@@ -386,7 +386,7 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "what came before the end was over is not flushed", ending, "destroy",
-        "_flush_letters(cell)",
+        "_bury_letters(cell)",
         "pass",
         ("TellKill",),
     ),
@@ -394,7 +394,7 @@ HARMFUL: tuple[Mutant, ...] = (
         "what came after the end is not flushed", ending, "refuse",
         """
         if cell.state is DESTROYED:
-            _flush_letters(cell)
+            _flush(cell, letters)
         """,
         "",
         ("TellKill",),
@@ -403,8 +403,9 @@ HARMFUL: tuple[Mutant, ...] = (
         "the letters are flushed before the state says so", ending, "destroy",
         "cell.state = DESTROYED",
         """
-        _flush_letters(cell)
-        history.letters = []
+        if history.letters:
+            _flush(cell, history.letters)
+            history.letters = []
         cell.state = DESTROYED
         """,
         ("TellKill",),
