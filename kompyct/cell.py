@@ -55,12 +55,13 @@ DESTROYED = State.DESTROYED
 class History:
     """What is known of a component that has faulted, is waited for, or is ending.
 
-    Most never need one. Written in the turn only, but for `restarts`, which the supervisor writes
-    while the component is faulty, and `letters`, which senders append to while it is ending.
+    Most never need one, and what has ended keeps none: the garbage collector would look at it as
+    long as anybody has a ref. Written in the turn only, but for `restarts`, which the supervisor
+    writes while the component is faulty, and `letters`, to which senders append while it ends.
     """
 
     __slots__ = (
-        "active", "error", "fault", "letters", "reason", "recovered_at", "restarts", "waiters"
+        "active", "error", "fault", "letters", "recovered_at", "restarts", "waiters"
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -71,7 +72,6 @@ class History:
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
         self.recovered_at: int | None = None  # when the present incarnation had started
         self.letters: list[Any] | None = []  # messages that came while it was ending
-        self.reason = ""  # why it has ended
 
 
 class Cell(Mailbox):
@@ -79,7 +79,8 @@ class Cell(Mailbox):
 
     __slots__ = (
         "_history", "active_period", "asking", "backend", "component", "factory", "id",
-        "incarnation", "name", "options", "order", "recovery", "runtime", "state", "timers",
+        "incarnation", "name", "options", "order", "reason", "recovery", "runtime", "state",
+        "timers",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Cell(Mailbox):
         self.order = 0  # the how-many-th to be started in its system; 0: never
         self.recovery: Registration | None = None  # what earlier incarnations registered
         self.timers: set[Timer] | None = None
+        self.reason = ""  # why it has ended
         self.asking: Any = None  # (cell, envelope) that the turn waits for, see waiting.py
         self._history: History | None = None
         if options.mailbox_limit is not None:
@@ -201,7 +203,7 @@ class Cell(Mailbox):
 
     def gone(self) -> ComponentDestroyedError:
         """The error for whoever wants something of a component that has ended, or is ending."""
-        reason = self._history.reason if self._history is not None else ""
+        reason = self.reason
         state = "has ended" if self.state is DESTROYED else "is ending"
         return ComponentDestroyedError(
             f"component {self.path!r} {state}{f': {reason}' if reason else ''}; "

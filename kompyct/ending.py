@@ -51,7 +51,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     """
     runtime = cell.runtime
     history = cell.history
-    history.reason = reason
+    cell.reason = reason
     history.fault = None
     close_box(cell)
     cell.state = DESTROYED
@@ -62,8 +62,9 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     _bury_letters(cell)
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
+    cell._history = None
     if history.waiters:
-        settle_waiters(cell, history.error, cell.gone())
+        _settle(history.waiters, history.error, cell.gone())
 
 
 def discard(cell: Cell) -> None:
@@ -71,7 +72,7 @@ def discard(cell: Cell) -> None:
 
     Somebody may have got its ref out of `__init__`; what they send becomes dead letters.
     """
-    cell.history.reason = "it could not be created"
+    cell.reason = "it could not be created"
     close_box(cell)
     cell.state = DESTROYED
     cell.backend = cell.runtime.forget(cell)
@@ -138,9 +139,10 @@ def refuse(cell: Cell, message: Any) -> None:
     if type(message) is Envelope and message.done is not NOBODY:
         bury(cell, [message], "")
         return
-    letters = cell.history.letters
+    history = cell._history  # once: the end takes it away
+    letters = None if history is None else history.letters
     if letters is None:
-        bury(cell, [message], cell.history.reason)
+        bury(cell, [message], cell.reason)
         return
     letters.append(message)
     # The end of an ending flushes the letters; who adds one after that flushes it himself.
@@ -178,12 +180,12 @@ def settle(future: Future[None] | None, error: BaseException | None = None) -> N
         complete(future, None, error)
 
 
-def settle_waiters(
-    cell: Cell, error: BaseException | None, start_error: BaseException | None = None
+def _settle(
+    waiters: tuple[tuple[Future[None], bool], ...],
+    error: BaseException | None,
+    start_error: BaseException,
 ) -> None:
     """Complete what waits for the component; those that wait for a start get `start_error`."""
-    history = cell.history
-    waiters, history.waiters = history.waiters, ()
     for future, is_start in waiters:
         settle(future, start_error if is_start and error is None else error)
 
@@ -210,4 +212,4 @@ def _flush(cell: Cell, waiting: list[Any]) -> None:
     except IndexError:  # empty, by this thread or by another that flushes
         pass
     letters.reverse()
-    bury(cell, letters, cell.history.reason)
+    bury(cell, letters, cell.reason)

@@ -117,8 +117,8 @@ def rebuild(
     cell: Cell, context: FaultContext[Any], factory: Callable[[], Component[Any]] | None
 ) -> None:
     """Replace the incarnation that faulted."""
-    history = cell.history
-    if cell.state is not FAULTY or history.fault is not context:
+    history = cell._history
+    if cell.state is not FAULTY or history is None or history.fault is not context:
         return  # it was killed meanwhile
     cell.incarnation += 1
     try:

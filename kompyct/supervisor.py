@@ -27,7 +27,7 @@ from kompyct.recovery import Decision, LateRecovery, RecoveryJob
 from kompyct.reports import faulted, identity
 
 if TYPE_CHECKING:
-    from kompyct.cell import Cell
+    from kompyct.cell import Cell, History
     from kompyct.runtime import Runtime
 
 _logger = logging.getLogger("kompyct")
@@ -168,7 +168,8 @@ class ComponentSupervisor(Component[Any]):
     def _carry_out(self, decision: Decision) -> None:
         fault = decision.fault
         cell = fault._facts.cell
-        if cell.history.fault is not fault:
+        history = cell._history
+        if history is None or history.fault is not fault:
             return  # it was killed meanwhile
         handler = decision.handler
         name = type(fault.exception).__qualname__
@@ -182,7 +183,7 @@ class ComponentSupervisor(Component[Any]):
         elif self._runtime.stopping and answer is not ESCALATE:
             self._end(fault, f"{name} while the system was shutting down")
         elif answer is RESTART:
-            self._restart(fault, handler)
+            self._restart(fault, handler, history)
         elif answer is ESCALATE:
             self._publisher.publish(events.Escalated(*identity(cell), name))
             self._end(fault, f"{name}, escalated")
@@ -193,9 +194,10 @@ class ComponentSupervisor(Component[Any]):
         else:
             self._end(fault, f"{name}, ended by its recovery")
 
-    def _restart(self, fault: FaultContext[Any], handler: RecoveryHandler) -> None:
+    def _restart(
+        self, fault: FaultContext[Any], handler: RecoveryHandler, history: History
+    ) -> None:
         cell = fault._facts.cell
-        history = cell.history
         budget = cell.options.budget
         name = type(fault.exception).__qualname__
         if fault.phase is KILL:

@@ -413,7 +413,7 @@ HARMFUL: tuple[Mutant, ...] = (
     Mutant(
         "a rebuild of whatever has come of the cell", signals, "rebuild",
         """
-        if cell.state is not FAULTY or history.fault is not context:
+        if cell.state is not FAULTY or history is None or history.fault is not context:
             return
         """,
         "",
