@@ -136,10 +136,9 @@ CASES: Mapping[str, Case] = {
     "memory/xoscar": Case(xoscar_actors.memory, 20_000),
     "live/1,000,000": Case(partial(live, rounds=1), MILLION, max_repeats=3),
     "live/1,000": Case(partial(live, rounds=50), THOUSAND, max_repeats=3),
-    "live/1,000,000, frozen": Case(
-        partial(live, rounds=1, frozen=True), MILLION, max_repeats=3
-    ),
+    "live/1,000,000, frozen": Case(partial(live, rounds=1, frozen=True), MILLION, max_repeats=3),
 }
+
 
 def _live_row(quantity: str, what: str) -> Row:
     return Row(
