@@ -38,6 +38,8 @@ clean:
 
 .venv/dev.stamp: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint,docs]"
+	# Without what it needs: its bson and pymongo's are two packages of one name.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps atomic_store==0.0.1
 	@touch $@
 
 .venv/bench.stamp: .venv/bin/python pyproject.toml

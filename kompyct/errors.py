@@ -23,9 +23,17 @@
     ├── AskTimeoutError               (TimeoutError) no reply in time
     ├── AskCircleError                asks that wait for each other
     ├── MailboxFullError              a bounded mailbox is full
+    ├── ProcessLostError              what a fault PROCESS_LOST has as its exception
     ├── RecoveryFunctionError         a recovery function answered with something else
     ├── RecoveryTimeoutError          (TimeoutError) it did not answer in time
     ├── SnapshotError                 a snapshot cannot be encoded or decoded
+    │   └── RecoveryImportError       a stored recovery function cannot be imported
+    ├── StoreError                    (OSError) a store cannot be read or written
+    │   ├── DurabilityError           written, but not known to be on the disk
+    │   ├── StoreLockedError          (TimeoutError) another living writer has it
+    │   ├── CorruptStoreError         (ValueError) what was read is not what was written
+    │   ├── VersionError              written by a newer version, or another Python
+    │   └── TrustError                a file that might run code of somebody else's
     ├── SystemShutdownError           the system is shutting down or has ended
     └── ShutdownTimeoutError          (TimeoutError) a shutdown took too long
 
@@ -135,8 +143,70 @@ class SnapshotError(KompyctError):
     """A snapshot cannot be encoded, or not be decoded."""
 
 
+class RecoveryImportError(SnapshotError):
+    """A stored recovery function cannot be imported any more; its snapshot stays in the store."""
+
+
+class ProcessLostError(KompyctError):
+    """The process that ran the component was lost; the exception of a fault `PROCESS_LOST`."""
+
+
+class StoreError(KompyctError, OSError):
+    """A store cannot be read or written; what it held before is whole.
+
+    Attributes:
+        errno: the operating system's number, or None.
+        path: the file or folder.
+        phase: what was being done: "open", "read", "decode", "encode", "write", "sync", "rename",
+            "sync-folder", "lock" or "trust".
+    """
+
+    def __init__(
+        self, text: str, *, path: str | None = None, phase: str = "", errno: int | None = None
+    ) -> None:
+        super().__init__(text)
+        self.errno = errno
+        self.path = path
+        self.phase = phase
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _store_error, (type(self), self.args[0], self.path, self.phase, self.errno)
+
+
+def _store_error(
+    kind: type[StoreError], text: str, path: str | None, phase: str, errno: int | None
+) -> StoreError:
+    return kind(text, path=path, phase=phase, errno=errno)
+
+
+class DurabilityError(StoreError):
+    """It was written, but the operating system could not confirm that it is on the disk."""
+
+
+class StoreLockedError(StoreError, TimeoutError):
+    """Another living writer has the store; the message says who, and since when."""
+
+
+class CorruptStoreError(StoreError, ValueError):
+    """What was read is not what was written: cut off, changed, too big, or of another kind."""
+
+
+class VersionError(StoreError):
+    """Written by a newer kompyct, or by cloudpickle under another Python; it was left alone."""
+
+
+class TrustError(StoreError):
+    """Decoding the file could run code, and it is not known to be the user's own."""
+
+
 class SystemShutdownError(KompyctError):
-    """The system is shutting down or has ended; it takes no new work."""
+    """The system is shutting down or has ended; it takes no new work.
+
+    Also what a fault `SHUTDOWN` has as its exception.
+    """
 
 
 class ShutdownTimeoutError(KompyctError, TimeoutError):

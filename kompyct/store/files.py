@@ -1,0 +1,473 @@
+"""How do bytes reach the disk, so that a crash leaves the old or the new, whole?
+
+The only module that makes system calls on durable files, so that the fault harnesses see every
+one; `locks` has those on files that exist for being locked only. Each error names the phase it
+happened in. Every function is for any thread.
+
+A careful rename is: write a temporary beside the target, sync it, rename it over the target, sync
+the folder. A temporary is locked by whoever writes it, and the lock ends with its process, so
+that `sweep` can tell those of the dead from those in use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from typing import NoReturn
+
+from kompyct.errors import CorruptStoreError, DurabilityError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = ".kompyct-tmp"
+"""How the names of temporaries end."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not block
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_MAX_NAME = 200  # bytes of the target's name that a temporary's may repeat
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def read(path: str, max_bytes: int, *, follow: bool = True) -> tuple[bytes, os.stat_result] | None:
+    """The whole of the regular file `path` and what `fstat` says of it; None if there is none.
+
+    Raises:
+        StoreError: it cannot be opened or read, is no regular file, or is a dangling link.
+        CorruptStoreError: it has more than `max_bytes`.
+    """
+    descriptor = open_to_read(path, follow=follow)
+    if descriptor is None:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if status.st_size > max_bytes:
+            raise _too_big(path, status.st_size, max_bytes)
+        with phase("read", path):
+            data = b""
+            parts = []
+            left = max_bytes + 1
+            while left and (data := os.read(descriptor, min(left, max(status.st_size, 4096) + 1))):
+                parts.append(data)
+                left -= len(data)
+        if not left:
+            raise _too_big(path, max_bytes + 1, max_bytes)
+        return b"".join(parts), status
+    finally:
+        _close(descriptor)
+
+
+def open_to_read(path: str, *, follow: bool = True) -> int | None:
+    """A descriptor of the regular file `path`, to be closed by `close`; None if there is none.
+
+    Raises:
+        StoreError: it cannot be opened, is no regular file, or is a dangling link.
+    """
+    try:
+        descriptor = os.open(path, _READ | (0 if follow else flag("O_NOFOLLOW")))
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            refuse(path, "is a link to nothing", errno.ENOENT, error)
+        return None
+    except NotADirectoryError as error:
+        refuse(path, "lies in something that is no folder", error.errno, error)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow and os.path.islink(path):
+            refuse(path, "is a link", errno.ELOOP, error)
+        raise _translated(error, path, "open") from error
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        _close(descriptor)
+        refuse(path, f"is {_kind_of(kind)}", errno.EISDIR if stat.S_ISDIR(kind) else None)
+    return descriptor
+
+
+def read_at(descriptor: int, size: int, offset: int, path: str) -> bytes:
+    """Up to `size` bytes of an open file from `offset` on.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with phase("read", path):
+        return os.pread(descriptor, size, offset)
+
+
+def size_of(descriptor: int) -> int:
+    """Bytes of an open file."""
+    return os.fstat(descriptor).st_size
+
+
+def close(descriptor: int) -> None:
+    """Close; what is to be durable was synced before."""
+    _close(descriptor)
+
+
+def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
+    """What the operating system says of `path`; None if there is nothing.
+
+    Raises:
+        StoreError: it cannot be looked at.
+    """
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _translated(error, path, "open") from error
+
+
+# -- replacing a file -----------------------------------------------------------------------
+
+
+def replace(path: str, data: bytes, *, previous: str | None = None) -> bool:
+    """Replace the file `path` by one that holds `data`, by a careful rename.
+
+    Mode and owner of an existing file are kept; a new one has mode 0600. A link stays, and its
+    target is replaced.
+
+    Args:
+        previous: where the file that is replaced is kept.
+
+    Returns: whether the file system could sync; False where it knows no such thing.
+
+    Raises:
+        StoreError: it could not be written; the old file is whole, and no temporary is left.
+        DurabilityError: it could not be synced. After the phase "sync" the old file is there,
+            after "sync-folder" it is unknown which one a power cut would leave.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    descriptor, temporary = _make_temporary(folder, name)
+    try:
+        _write_all(descriptor, data, target)
+        _take_over_owner(descriptor, target)
+        synced = sync(descriptor, target)
+        if previous is not None:
+            _keep_previous(target, previous)
+        with phase("rename", target):
+            os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        _close(descriptor)  # not before the rename: without its lock it could be swept
+    return sync_folder(folder, after_rename=True) and synced
+
+
+def sweep(folder: str, name: str | None = None) -> None:
+    """Remove the temporaries of dead writers, of the file `name` or of all files in `folder`.
+
+    What cannot be removed is left: a folder may be there for reading only.
+    """
+    start = "." if name is None else _temporary_start(name)
+    with suppress(OSError):
+        for entry in os.listdir(folder):
+            if entry.startswith(start) and entry.endswith(TEMPORARY):
+                _sweep_one(os.path.join(folder, entry))
+
+
+def _make_temporary(folder: str, name: str) -> tuple[int, str]:
+    """Create and lock a temporary beside `name`; (descriptor, path)."""
+    start = os.path.join(folder, _temporary_start(name))
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flag("O_NOFOLLOW")
+    while True:
+        path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
+        with phase("open", path):
+            descriptor = os.open(path, flags, FILE_MODE)
+        if fcntl is None:
+            return descriptor, path
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, path
+        except BlockingIOError:
+            pass  # somebody sweeps and has just found it, not locked yet: make another
+        except OSError:
+            return descriptor, path  # a file system without locks: nobody can sweep it either
+        _close(descriptor)
+
+
+def _sweep_one(path: str) -> None:
+    if fcntl is None:
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, _READ | flag("O_NOFOLLOW"))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            _close(descriptor)
+
+
+def _temporary_start(name: str) -> str:
+    raw = os.fsencode(name)
+    if len(raw) > _MAX_NAME:
+        return f".{blake2b(raw, digest_size=16).hexdigest()}."
+    return f".{name}."
+
+
+def _take_over_owner(descriptor: int, target: str) -> None:
+    """Give the new file mode and owner of the one it will replace, if there is one."""
+    old = status_of(target, follow=False)
+    if old is None:
+        return
+    if not stat.S_ISREG(old.st_mode):
+        refuse(target, f"is {_kind_of(old.st_mode)}", errno.EISDIR)
+    with phase("write", target):
+        new = os.fstat(descriptor)
+        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        if stat.S_IMODE(new.st_mode) != stat.S_IMODE(old.st_mode):
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def _keep_previous(target: str, previous: str) -> None:
+    """Let `previous` be the file that is `target` now."""
+    folder, name = os.path.split(previous)
+    for _ in range(3):
+        link = f"{os.path.join(folder, _temporary_start(name))}{os.urandom(8).hex()}{TEMPORARY}"
+        try:
+            os.link(target, link)
+            os.replace(link, previous)
+            # rename does nothing where both names are the same file already
+            with suppress(FileNotFoundError):
+                os.unlink(link)
+            return
+        except FileNotFoundError:
+            if not os.path.exists(target):
+                return  # there is no previous one
+            # otherwise somebody has swept the link, whose lock nobody holds: once more
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise _translated(error, previous, "rename") from error
+            break
+    found = read(target, 1 << 62)
+    if found is not None:
+        replace(previous, found[0])
+
+
+# -- appending to a log ---------------------------------------------------------------------
+
+
+def create_log(path: str) -> int:
+    """A descriptor of a new empty file to append to; to be closed by `close`.
+
+    Raises:
+        StoreError: it cannot be created, or is there already.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | flag("O_NOFOLLOW")
+    with phase("open", path):
+        return os.open(path, flags, FILE_MODE)
+
+
+def append(descriptor: int, data: bytes, path: str) -> None:
+    """Append `data`; it is not durable before `sync`.
+
+    Raises:
+        StoreError, DurabilityError: it was not written, or a part of it.
+    """
+    _write_all(descriptor, data, path)
+
+
+def cut_off(descriptor: int, size: int, path: str) -> None:
+    """Cut the file off after `size` bytes.
+
+    Raises:
+        StoreError: it cannot be done.
+    """
+    with phase("write", path):
+        os.ftruncate(descriptor, size)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    with phase("write", path), suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+# -- folders --------------------------------------------------------------------------------
+
+
+def make_folder(path: str) -> None:
+    """Make the folder `path`, and those above that are missing, with mode 0700.
+
+    Raises:
+        StoreError: something else is there, or it cannot be made.
+    """
+    missing = []
+    above = os.path.abspath(path)
+    while status_of(above) is None:
+        if os.path.islink(above):
+            refuse(above, "is a link to nothing", errno.ENOENT)
+        missing.append(above)
+        above = os.path.dirname(above)
+    for folder in reversed(missing):
+        with phase("open", folder), suppress(FileExistsError):
+            os.mkdir(folder, FOLDER_MODE)
+        sync_folder(os.path.dirname(folder))
+    status = status_of(path)
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        kind = "gone" if status is None else _kind_of(status.st_mode)
+        refuse(path, f"is {kind}", errno.ENOTDIR)
+
+
+def list_folder(path: str) -> list[str]:
+    """The names in the folder.
+
+    Raises:
+        StoreError: it cannot be read, or is no folder.
+    """
+    with phase("open", path):
+        return sorted(os.listdir(path))
+
+
+def sync(descriptor: int, path: str) -> bool:
+    """Have the disk take what was written; False where the file system knows no such thing.
+
+    After an error it must not be tried again on the same descriptor: the kernel may have
+    dropped what it could not write, and the second try would say that all is well.
+
+    Raises:
+        DurabilityError: the disk did not take it.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _NO_SYNC:
+            return False
+        raise DurabilityError(
+            f"{path}: what was written may not be on the disk: {error.strerror}; "
+            "what was there before is kept",
+            path=path,
+            phase="sync",
+            errno=error.errno,
+        ) from error
+    return True
+
+
+def sync_folder(path: str, *, after_rename: bool = False) -> bool:
+    """Have the disk take the names in the folder; returns as `sync`.
+
+    Raises:
+        DurabilityError: the disk did not take them.
+        StoreError: the folder cannot be opened.
+    """
+    if not hasattr(os, "O_DIRECTORY"):  # Windows knows no such thing
+        return False
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fsync(descriptor)
+    except OSError as error:
+        if descriptor >= 0 and error.errno in _NO_SYNC:
+            return False
+        left = "the new file or the old one" if after_rename else "what was made or nothing"
+        raise DurabilityError(
+            f"{path}: the outcome is unknown, a power cut would leave {left}: {error.strerror}",
+            path=path,
+            phase="sync-folder",
+            errno=error.errno,
+        ) from error
+    finally:
+        if descriptor >= 0:
+            _close(descriptor)
+    return True
+
+
+# -- errors ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def phase(name: str, path: str) -> Iterator[None]:
+    """Turn an `OSError` into a `StoreError` that names the phase."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise _translated(error, path, name) from error
+
+
+def _translated(error: OSError, path: str, name: str) -> StoreError:
+    kind = DurabilityError if error.errno == errno.EIO and name == "write" else StoreError
+    return kind(
+        f"{path}: could not {_VERBS[name]}: {error.strerror or error}",
+        path=path,
+        phase=name,
+        errno=error.errno,
+    )
+
+
+_VERBS = {
+    "open": "be opened",
+    "read": "be read",
+    "write": "be written",
+    "rename": "be renamed",
+    "lock": "be locked",
+}
+
+
+def refuse(
+    path: str, what: str, number: int | None, cause: BaseException | None = None
+) -> NoReturn:
+    """Raise the `StoreError` that `path` is no file to work with."""
+    raise StoreError(
+        f"{path} {what}; give the path of a regular file, or of nothing yet",
+        path=path,
+        phase="open",
+        errno=number,
+    ) from cause
+
+
+def _too_big(path: str, size: int, max_bytes: int) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"{path}: {size} bytes are more than the {max_bytes} that max_bytes= allows",
+        path=path,
+        phase="read",
+        errno=errno.EFBIG,
+    )
+
+
+def _kind_of(mode: int) -> str:
+    kinds: tuple[tuple[Callable[[int], bool], str], ...] = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISLNK, "a link"),
+        (stat.S_ISREG, "a file"),
+    )
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def _write_all(descriptor: int, data: bytes, path: str) -> None:
+    with phase("write", path):
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # what counts was synced; and a close must not be tried again
+        os.close(descriptor)
+
+
+def flag(name: str) -> int:
+    """A flag of `os.open`; 0 on a platform that does not know it."""
+    return int(getattr(os, name, 0))

@@ -1,0 +1,111 @@
+"""How does one writer keep the others out?"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from contextlib import suppress
+from weakref import WeakSet
+
+from kompyct.errors import StoreError, StoreLockedError
+from kompyct.store import files
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class FileLock:
+    """An exclusive lock on a file that exists for that only; it ends with the process.
+
+    Held in a process it is held against its other threads as well. A forked child does not have
+    it: its descriptor is closed there, since a lock that outlived its owner in some child would
+    keep the next start out.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Take the lock, and write into the file who has it.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            StoreLockedError: somebody else has it.
+            StoreError: there can be no lock.
+        """
+        give_up = time.monotonic() + timeout
+        pause = 0.001
+        while not self._try():
+            if time.monotonic() >= give_up:
+                raise StoreLockedError(
+                    f"{self.path}: locked by {self._holder()}; end that one first, or wait for it",
+                    path=self.path,
+                    phase="lock",
+                    errno=errno.EAGAIN,
+                )
+            time.sleep(min(pause, max(0.0, give_up - time.monotonic())))
+            pause = min(pause * 2, 0.02)
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        descriptor, self._descriptor = self._descriptor, -1
+        _held.discard(self)
+        if descriptor >= 0:
+            files.close(descriptor)
+
+    def _try(self) -> bool:
+        if fcntl is None:
+            files.refuse(self.path, "cannot be locked on this platform", errno.ENOSYS)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | files.flag("O_NOFOLLOW")
+        with files.phase("lock", self.path):
+            descriptor = os.open(self.path, flags, files.FILE_MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                    raise BlockingIOError  # somebody has removed the file meanwhile
+            except (BlockingIOError, FileNotFoundError):
+                files.close(descriptor)
+                return False
+            except BaseException:
+                files.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        _watch_forks()
+        _held.add(self)
+        with suppress(OSError):  # for people only
+            os.ftruncate(descriptor, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S%z")
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+        return True
+
+    def _holder(self) -> str:
+        with suppress(OSError, ValueError, KeyError, TypeError, StoreError):
+            found = files.read(self.path, 4096)
+            told = json.loads(found[0]) if found is not None else {}
+            return f"process {told['pid']} since {told['since']}"
+        return "another process"
+
+
+_held: WeakSet[FileLock] = WeakSet()
+"""The locks of this process, for a forked child to close (docs/decisions/0009)."""
+
+_forks_watched: list[bool] = []
+
+
+def _watch_forks() -> None:
+    if not _forks_watched:
+        _forks_watched.append(True)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_let_go)
+
+
+def _let_go() -> None:
+    for lock in list(_held):
+        lock.release()
