@@ -1,35 +1,82 @@
 """How does a snapshot become bytes, and a value again?
 
-Snapshots are pickled at every level of durability, so that recovery sees the same value after an
-exception as after a power cut (S-28).
+The bytes say themselves how they were made, so that they can be decoded wherever they turn up:
+a plain pickle begins with its own mark, everything else with one of the tags below. Snapshots are
+encoded in the same way at every level of durability, so that recovery sees the same value after
+an exception as after a power cut (S-28).
 """
 
 from __future__ import annotations
 
+import json
 import pickle
-from typing import Any
+import struct
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Literal, Protocol
 
-from kompyct.errors import SnapshotError
+from kompyct.errors import ArgumentError, ArgumentTypeError, SnapshotError, VersionError
+
+_CLOUDPICKLE = b"\x01"  # then the version of Python, two bytes, and a pickle
+_BUFFERS = b"\x02"  # then how many buffers, the sizes of pickle and buffers, and all of them
+_JSON = b"\x03"  # then json in UTF-8
+_PAIR = b"\x04"  # then the length of a name, two bytes, the name, and what `dumps` made
+
+_PYTHON = bytes(sys.version_info[:2])
+
+
+class DumpsLoads(Protocol):
+    """Anything that makes bytes of a value and a value of bytes: a module, an object."""
+
+    def dumps(self, value: Any, /) -> bytes | str:
+        """Encode `value`."""
+
+    def loads(self, data: Any, /) -> Any:
+        """Decode what `dumps` has made."""
+
+
+class Codec(Protocol):
+    """What a system encodes its snapshots with."""
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of `value`, which say themselves how to decode them."""
+
+    def decode(self, data: bytes) -> Any:
+        """The value in `data`: a new one at each call."""
 
 
 def encode(value: Any) -> bytes:
     """`value` by pickle protocol 5, or by cloudpickle where that cannot.
 
+    Buffers, such as those of arrays, are put beside the pickle, copied once.
+
     Raises:
         SnapshotError: neither can.
     """
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        return pickle.dumps(value, 5)
+        data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        return _with_buffers(data, buffers) if buffers else data
     except Exception:  # pickle raises TypeError, AttributeError and whatever __reduce__ raises
-        import cloudpickle  # the one owner of it; 25 ms that most programs never need
+        return by_cloudpickle(value)
 
-        try:
-            return bytes(cloudpickle.dumps(value, 5))
-        except Exception as error:
-            raise SnapshotError(
-                f"a snapshot of type {type(value).__qualname__} cannot be pickled "
-                f"({type(error).__name__}); save plain data"
-            ) from error
+
+def by_cloudpickle(value: Any) -> bytes:
+    """`value` by cloudpickle, which takes functions and classes along; for this Python only.
+
+    Raises:
+        SnapshotError: it cannot.
+    """
+    import cloudpickle  # the one owner of it; 25 ms that most programs never need
+
+    try:
+        return _CLOUDPICKLE + _PYTHON + bytes(cloudpickle.dumps(value, 5))
+    except Exception as error:
+        raise SnapshotError(
+            f"a {type(value).__qualname__} cannot be pickled ({type(error).__name__}); "
+            "save plain data"
+        ) from error
 
 
 def decode(data: bytes) -> Any:
@@ -37,11 +84,168 @@ def decode(data: bytes) -> Any:
 
     Raises:
         SnapshotError: it cannot be built again.
+        VersionError: it was pickled by cloudpickle under another Python.
     """
+    tag = data[:1]
     try:
+        if tag == _JSON:
+            return json.loads(data[1:])
+        if tag == _CLOUDPICKLE:
+            _check_python(data[1:3])
+            return pickle.loads(data[3:])
+        if tag == _BUFFERS:
+            return _from_buffers(data)
+        if tag == _PAIR:
+            raise SnapshotError(
+                f"a snapshot was encoded by {name_of(data)}; give that as codec= to the system"
+            )
         return pickle.loads(data)
+    except (SnapshotError, VersionError):
+        raise
     except Exception as error:
         raise SnapshotError(
             f"a snapshot of {len(data)} bytes cannot be decoded ({type(error).__name__}); "
             "see the cause"
         ) from error
+
+
+def name_of(data: bytes) -> str:
+    """By which codec `data` was encoded."""
+    if data[:1] == _PAIR:
+        size = int.from_bytes(data[1:3], "little")
+        return data[3 : 3 + size].decode("utf-8", "replace")
+    names = {_CLOUDPICKLE: "cloudpickle", _BUFFERS: "pickle with buffers", _JSON: "json"}
+    return names.get(data[:1], "pickle")
+
+
+def codec_for(choice: Literal["pickle", "json"] | DumpsLoads) -> Codec:
+    """The codec that a system was given.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: there is none of that name, or it has not both `dumps`
+            and `loads`.
+    """
+    if choice == "pickle":
+        return PICKLE
+    if choice == "json":
+        return _Chosen(_to_json)
+    if isinstance(choice, str):
+        raise ArgumentError(f"codec is {choice!r}; give 'pickle', 'json', or dumps and loads")
+    if not (callable(getattr(choice, "dumps", None)) and callable(getattr(choice, "loads", None))):
+        raise ArgumentTypeError(f"codec is {choice!r}; give something with dumps and loads")
+    return _Pair(choice)
+
+
+class _Chosen:
+    """Encodes by one function, decodes whatever says how it was made."""
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self.encode = encode
+        self.decode = decode
+
+
+PICKLE: Codec = _Chosen(encode)
+"""What snapshots are encoded with unless the system was told otherwise."""
+
+
+class _Pair:
+    """Encodes by `dumps` of the user's, and decodes that by its `loads`."""
+
+    def __init__(self, pair: DumpsLoads) -> None:
+        self._pair = pair
+        kind = pair if isinstance(pair, ModuleType | type) else type(pair)
+        self._name = kind.__name__
+        name = self._name.encode()
+        self._head = _PAIR + len(name).to_bytes(2, "little") + name
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of `value`.
+
+        Raises:
+            SnapshotError: `dumps` raised, or returned neither bytes nor text.
+        """
+        try:
+            data = self._pair.dumps(value)
+            return self._head + (data.encode() if isinstance(data, str) else bytes(data))
+        except Exception as error:
+            raise _cannot(value, self._name, error) from error
+
+    def decode(self, data: bytes) -> Any:
+        """The value in `data`.
+
+        Raises:
+            SnapshotError: `loads` raised.
+            VersionError: as `decode` of the module.
+        """
+        if not data.startswith(self._head):
+            return decode(data)
+        try:
+            return self._pair.loads(data[len(self._head) :])
+        except Exception as error:
+            raise SnapshotError(
+                f"a snapshot of {len(data)} bytes cannot be decoded by {self._name} "
+                f"({type(error).__name__}); see the cause"
+            ) from error
+
+
+def _to_json(value: Any) -> bytes:
+    try:
+        data = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        check_keys(value)  # after it: that has found circles
+        return _JSON + data
+    except Exception as error:
+        raise _cannot(value, "json", error) from error
+
+
+def check_keys(value: Any) -> None:
+    """Refuse what json would give back with other keys; `value` must not hold itself.
+
+    Raises:
+        TypeError: a key of a dict in it is no text.
+    """
+    left: list[Any] = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, str):
+                    raise TypeError(f"a key of type {type(key).__qualname__} would become text")
+            left.extend(item.values())
+        elif isinstance(item, list | tuple):
+            left.extend(item)
+
+
+def _cannot(value: Any, name: str, error: Exception) -> SnapshotError:
+    return SnapshotError(
+        f"a snapshot of type {type(value).__qualname__} cannot be encoded by {name} "
+        f"({type(error).__name__}: see the cause); save plain data"
+    )
+
+
+def _check_python(version: bytes) -> None:
+    if version != _PYTHON:
+        written = ".".join(map(str, version))
+        raise VersionError(
+            f"pickled by cloudpickle under Python {written}, and this is "
+            f"{'.'.join(map(str, _PYTHON))}; start it once under that one, or save plain data",
+            phase="decode",
+        )
+
+
+def _with_buffers(data: bytes, buffers: list[pickle.PickleBuffer]) -> bytes:
+    raws = [buffer.raw() for buffer in buffers]
+    sizes = (len(data), *(raw.nbytes for raw in raws))
+    head = struct.pack(f"<I{len(sizes)}Q", len(raws), *sizes)
+    return b"".join((_BUFFERS, head, data, *raws))
+
+
+def _from_buffers(data: bytes) -> Any:
+    (count,) = struct.unpack_from("<I", data, 1)
+    sizes = struct.unpack_from(f"<{count + 1}Q", data, 5)
+    at = 5 + 8 * (count + 1)
+    parts = []
+    for size in sizes:
+        # Copied: what is built on it may be written to, and each value is one of its own.
+        parts.append(bytearray(data[at : at + size]))
+        at += size
+    return pickle.loads(parts[0], buffers=parts[1:])

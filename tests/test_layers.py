@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 LAYERS = (
     "errors events fault_classes lifecycle messages options restart",
     "clock codecs deadline futures mailbox waiting "
-    "store store.atomic store.files store.formats store.locks store.trust",
+    "store store.atomic store.compression store.directory store.files store.formats store.locks "
+    "store.records store.segments store.snapshots store.trust",
     "component faults lost ref registration registry timers",
     "backends backends.manual backends.pool backends.thread cell ending faulting reports signals",
     "creation publisher pykka_actors recovery supervisor",
@@ -30,12 +31,16 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.s
 OWNERS = {
     "bson": {"store.formats"},
     "cloudpickle": {"codecs"},
+    "compression": {"store.compression"},
+    "zstandard": {"store.compression"},
     "pykka": {"backends.thread", "pykka_actors"},
 }
 """The modules that may import a package from outside the standard library."""
 
 LATE = {
     ("codecs", "cloudpickle"): "the one owner of it; most programs never need it",
+    ("store.compression", "compression"): "an optional part of Python 3.14",
+    ("store.compression", "zstandard"): "the one owner of it, and an extra",
     ("store.formats", "bson"): "the one owner of it, and an extra",
     ("ref", "asyncio"): "19 ms that programs without an event loop need not spend",
     ("runtime", "pykka_actors"): "the one owner of pykka's proxies",
@@ -50,7 +55,8 @@ LONGER = {
     "cell": (405, "the one place that calls users' code; its turn is tuned as a whole"),
     "component": (345, "what the author of a component may call, most of it docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
-    "store.files": (480, "all system calls on durable files: one place for one thing"),
+    "store.files": (490, "all system calls on durable files: one place for one thing"),
+    "store.directory": (340, "one lock over all of it"),
     "store.atomic": (340, "what a user of a store may call, most of it docstrings"),
     "system": (370, "the public face: two thirds of it are docstrings"),
 }

@@ -273,6 +273,16 @@ def create_log(path: str) -> int:
         return os.open(path, flags, FILE_MODE)
 
 
+def open_log(path: str) -> int:
+    """A descriptor of an existing file to append to; to be closed by `close`.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    with phase("open", path):
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flag("O_NOFOLLOW"))
+
+
 def append(descriptor: int, data: bytes, path: str) -> None:
     """Append `data`; it is not durable before `sync`.
 
@@ -428,8 +438,9 @@ def refuse(
     path: str, what: str, number: int | None, cause: BaseException | None = None
 ) -> NoReturn:
     """Raise the `StoreError` that `path` is no file to work with."""
+    wanted = "folder" if number == errno.ENOTDIR and what.startswith("is ") else "regular file"
     raise StoreError(
-        f"{path} {what}; give the path of a regular file, or of nothing yet",
+        f"{path} {what}; give the path of a {wanted}, or of nothing yet",
         path=path,
         phase="open",
         errno=number,

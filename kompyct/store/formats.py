@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from kompyct.codecs import check_keys
 from kompyct.errors import ArgumentError, BackendMissingError
 
 
@@ -80,7 +81,7 @@ class StrictJson:
         kwargs.setdefault("allow_nan", False)
         text = json.dumps(obj, **kwargs)
         if not kwargs.get("skipkeys"):
-            _check_keys(obj)  # after it: that has found circles
+            check_keys(obj)  # after it: that has found circles
         fp.write(text)
 
     def load(self, fp: Any, **kwargs: Any) -> Any:
@@ -141,19 +142,6 @@ def from_bytes(format: Format, data: bytes, kwargs: Mapping[str, Any], *, is_bin
     if is_binary:
         return format.load(content, **kwargs)
     return format.load(io.TextIOWrapper(content, encoding="utf-8"), **kwargs)
-
-
-def _check_keys(value: Any) -> None:
-    left = [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, dict):
-            for key in item:
-                if not isinstance(key, str):
-                    raise TypeError(f"the key {key!r} would come back as text")
-            left.extend(item.values())
-        elif isinstance(item, list | tuple):
-            left.extend(item)
 
 
 def _bson() -> _Bson:

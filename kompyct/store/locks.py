@@ -30,6 +30,11 @@ class FileLock:
         self.path = path
         self._descriptor = -1
 
+    @property
+    def held(self) -> bool:
+        """Whether this object has it."""
+        return self._descriptor >= 0
+
     def acquire(self, timeout: float = 0.0) -> None:
         """Take the lock, and write into the file who has it.
 
