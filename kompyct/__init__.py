@@ -8,6 +8,8 @@ loaded when they are first used, so that importing the package costs next to not
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kompyct.version import VERSION
+
 if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
@@ -63,7 +65,7 @@ __all__ = [
     "adopt",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

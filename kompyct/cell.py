@@ -13,13 +13,12 @@ after a signal overtakes it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from kompyct import ending, faulting, signals
-from kompyct.codecs import encode
-from kompyct.component import Component, check_class
+from kompyct.checks import check_class
+from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.errors import (
     ArgumentTypeError,
@@ -27,18 +26,19 @@ from kompyct.errors import (
     InvalidComponentError,
     RestartingError,
 )
-from kompyct.faults import FaultContext
+from kompyct.history import History
 from kompyct.lifecycle import Phase, State
 from kompyct.mailbox import BoundedBox, Mailbox
 from kompyct.messages import Envelope, new_ask
 from kompyct.options import Options
 from kompyct.ref import ComponentRef
-from kompyct.registration import Registration
+from kompyct.registration import OUTSIDE, Registration
 from kompyct.timers import Timer
 from kompyct.waiting import INLINE, InlineTurn, here
 
 if TYPE_CHECKING:
     from kompyct.runtime import Runtime
+    from kompyct.stored import Stored
 
 Signal = tuple[Callable[..., None], tuple[Any, ...]]
 """A function of the cell, and the further arguments to call it with."""
@@ -52,35 +52,13 @@ PASSIVE = State.PASSIVE
 DESTROYED = State.DESTROYED
 
 
-class History:
-    """What is known of a component that has faulted, is waited for, or is ending.
-
-    Most never need one, and what has ended keeps none: the garbage collector would look at it as
-    long as anybody has a ref. Written in the turn only, but for `restarts`, which the supervisor
-    writes while the component is faulty, and `letters`, to which senders append while it ends.
-    """
-
-    __slots__ = (
-        "active", "error", "fault", "letters", "recovered_at", "restarts", "waiters"
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.waiters: tuple[tuple[Future[None], bool], ...] = ()  # (future, is it a start)
-        self.restarts: tuple[int, ...] = ()  # times of those that the budget still counts
-        self.error: BaseException | None = None  # what waiters get in the end, if on_kill faulted
-        self.active = False  # whether the next incarnation is to be started
-        self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
-        self.recovered_at: int | None = None  # when the present incarnation had started
-        self.letters: list[Any] | None = []  # messages that came while it was ending
-
-
 class Cell(Mailbox):
     """A logical component: its mailbox, its state, and its present incarnation."""
 
     __slots__ = (
         "_history", "active_period", "asking", "backend", "component", "factory", "id",
         "incarnation", "name", "options", "order", "reason", "recovery", "runtime", "state",
-        "timers",
+        "stored", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +85,7 @@ class Cell(Mailbox):
         self.recovery: Registration | None = None  # what earlier incarnations registered
         self.timers: set[Timer] | None = None
         self.reason = ""  # why it has ended
+        self.stored: Stored | None = None  # its place in the store; None: it has none
         self.asking: Any = None  # (cell, envelope) that the turn waits for, see waiting.py
         self._history: History | None = None
         if options.mailbox_limit is not None:
@@ -180,7 +159,7 @@ class Cell(Mailbox):
     def leave_behind(self) -> None:
         """Have its next turn be its last, without handling anything; not for the supervisor."""
         if self.id:
-            self.add_signal((signals.kill, (None, True)), first=True)
+            self.add_signal((signals.kill, (None, True, False, True)), first=True)
 
     def register_from_outside(
         self, function: Callable[..., Any], snapshot: tuple[Any] | None
@@ -194,8 +173,19 @@ class Cell(Mailbox):
             raise ArgumentTypeError(
                 f"the recovery function is {function!r}; give a function of the fault context"
             )
-        data = None if snapshot is None else encode(snapshot[0])
-        self.signal(faulting.register, function, data, self.runtime.clock.now())
+        data = None if snapshot is None else self.runtime.codec.encode(snapshot[0])
+        registration = Registration(function, data, self.runtime.clock.now(), 0, OUTSIDE)
+        self.prepare(registration)
+        self.signal(faulting.register, registration)
+
+    def prepare(self, registration: Registration) -> None:
+        """Make `registration` ready to be stored, if this component is.
+
+        Raises:
+            SnapshotError: its function cannot be stored, or its snapshot is too big.
+        """
+        if self.stored is not None:
+            self.stored.prepare(registration)
 
     def refuse(self, message: Any) -> None:
         """Deal with a message that comes when it is ending or has ended."""
@@ -388,9 +378,12 @@ class Cell(Mailbox):
             )
         checked = self.runtime.checked_classes
         if type(component) not in checked:
-            check_class(type(component))
+            check_class(type(component), Component)
             checked.add(type(component))
         component._kompyct_cell = self
+        registration = component._kompyct_registration
+        if self.stored is not None and registration is not None:  # by its __init__
+            self.stored.save(registration, self.incarnation)
         return component
 
     def end_period(self) -> None:

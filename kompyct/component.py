@@ -6,17 +6,14 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
+from kompyct.checks import closes_over
 from kompyct.clock import nanoseconds
-from kompyct.codecs import encode
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
     IncarnationEndedError,
-    InvalidComponentError,
     NotStartedError,
     ReservedNameError,
     UnboundComponentError,
@@ -25,6 +22,7 @@ from kompyct.errors import (
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import RecoveryFunction
 from kompyct.lifecycle import State
+from kompyct.options import Durability, check_durability
 from kompyct.ref import ComponentRef, EarlyRef, ref_to
 from kompyct.registration import Registration
 from kompyct.timers import Timer
@@ -108,9 +106,7 @@ class Component(Generic[M]):
     @property
     def log(self) -> logging.Logger:
         """The logger `kompyct.component`, followed by the component's path."""
-        cell = self._kompyct_cell or here.creating
-        path = "unbound" if cell is None else cell.path
-        return logging.getLogger(f"kompyct.component.{path}")
+        return logging.getLogger(f"kompyct.component.{self._kompyct_path()}")
 
     @log.setter
     def log(self, value: object) -> NoReturn:
@@ -157,7 +153,11 @@ class Component(Generic[M]):
         return self._kompyct_schedule(first, every, action, missed)
 
     def set_recovery_function(
-        self, function: RecoveryFunction, *, snapshot: Any = NO_SNAPSHOT
+        self,
+        function: RecoveryFunction,
+        *,
+        snapshot: Any = NO_SNAPSHOT,
+        durability: Durability | None = None,
     ) -> None:
         """Have `function` called at a fault, with `snapshot` as it is now.
 
@@ -168,30 +168,57 @@ class Component(Generic[M]):
         Args:
             function: takes a `FaultContext`, returns a `RecoveryHandler` made by it.
             snapshot: any value that can be pickled; left out, there is no snapshot.
+            durability: "memory": in a system with a store, a component with a name has its saves
+                written there at most 100 ms later. "durable": the call returns when it is on the
+                disk. None: as the system was told.
 
         Raises:
             ArgumentTypeError: `function` is not callable.
-            SnapshotError: the snapshot cannot be encoded; the one before stays.
+            ArgumentError: `durability` is something else, or "durable" without store or name.
+            SnapshotError: the snapshot cannot be encoded, or not be stored; the one before stays.
+            StoreError: it is not on the disk; it counts all the same, and will be tried again.
+            NotStartedError: "durable" in `__init__`, where there is nothing to be recovered yet.
         """
         cell = self._kompyct_living_cell()
+        incarnation = cell.incarnation
+        self._kompyct_living_cell()  # once more: a late thread must not have a later number (S-06)
         if not callable(function):
             raise ArgumentTypeError(
                 f"the recovery function is {function!r}; give a function of the fault context"
             )
-        if _closes_over(function, self):
+        if closes_over(function, self):
             warnings.warn(
                 f"the recovery function {function!r} refers to the component itself, which by "
                 "then has faulted and may be half changed; close over plain values, or use "
                 "snapshot=",
                 stacklevel=2,
             )
-        data = None if snapshot is NO_SNAPSHOT else encode(snapshot)
-        now = cell.runtime.clock.now()
+        runtime = cell.runtime
+        data = None if snapshot is NO_SNAPSHOT else runtime.codec.encode(snapshot)
         registration = Registration(
-            function, data, now, cell.position(), cell.active_period, cell.hook
+            function, data, runtime.clock.now(), cell.position(), cell.active_period, cell.hook
         )
+        stored = cell.stored
+        if stored is None:
+            if durability is not None:
+                check_durability(durability, self._kompyct_path(), has_store=False)
+            before = self._kompyct_registration or cell.recovery
+            self._kompyct_registration = registration.following(before)
+            return
+        if durability is not None:
+            check_durability(durability, stored.path, has_store=True)
+        if durability == "durable" and self._kompyct_cell is None:
+            raise NotStartedError(
+                f"component {stored.path!r} is being made; save durably from on_start on"
+            )
+        stored.prepare(registration)
         before = self._kompyct_registration or cell.recovery
         self._kompyct_registration = registration.following(before)
+        if self._kompyct_cell is None:
+            return  # stored when there is something to recover
+        stored.save(registration, incarnation)
+        if (durability or runtime.durability) == "durable":
+            stored.make_durable()
 
     def keep(self, resource: AbstractContextManager[T]) -> T:
         """Enter `resource` and tie it to this active period.
@@ -231,9 +258,8 @@ class Component(Generic[M]):
         Raises:
             UnhandledMessageError: always; it is benign and goes to the asker.
         """
-        path = "unbound" if self._kompyct_cell is None else self._kompyct_cell.path
         raise UnhandledMessageError(
-            f"component {path!r} ({type(self).__qualname__}) does not take a "
+            f"component {self._kompyct_path()!r} ({type(self).__qualname__}) does not take a "
             f"{type(message).__qualname__}; handle it in on_receive"
         )
 
@@ -246,6 +272,10 @@ class Component(Generic[M]):
         self._kompyct_living_cell().request_kill(self, after_messages=after_messages)
 
     # -- private ----------------------------------------------------------------------------
+
+    def _kompyct_path(self) -> str:
+        cell = self._kompyct_cell or here.creating
+        return "unbound" if cell is None else cell.path
 
     def _kompyct_living_cell(self) -> Cell:
         cell = self._kompyct_cell
@@ -294,50 +324,3 @@ class Component(Generic[M]):
             f"{type(self).__qualname__} assigns self.{name}, which kompyct provides; "
             "choose another name"
         )
-
-
-def check_class(cls: type[Component[Any]]) -> None:
-    """Refuse a component class that kompyct could not work with.
-
-    Raises:
-        ReservedNameError: it defines `ref`, `log` or `system`.
-        InvalidComponentError: its `fault_classes` is no mapping from exception types, or a hook
-            is `async def`.
-    """
-    for name in ("ref", "log", "system"):
-        if getattr(cls, name) is not Component.__dict__[name]:
-            raise ReservedNameError(
-                f"{cls.__qualname__} defines {name!r}, which kompyct provides; choose another name"
-            )
-    for name in ("on_start", "on_stop", "on_kill", "on_receive"):
-        if iscoroutinefunction(getattr(cls, name)):
-            raise InvalidComponentError(
-                f"{cls.__qualname__}.{name} is `async def`, which is not supported yet; "
-                "make it a plain method"
-            )
-    declared = cls.fault_classes
-    if not isinstance(declared, Mapping) or not all(
-        isinstance(key, type) and issubclass(key, BaseException) and isinstance(value, FaultClass)
-        for key, value in declared.items()
-    ):
-        raise InvalidComponentError(
-            f"{cls.__qualname__}.fault_classes is {declared!r}; "
-            "give a mapping from exception types to FaultClass"
-        )
-
-
-def _closes_over(function: Callable[..., Any], component: object) -> bool:
-    if isinstance(function, partial):
-        given = (*function.args, *function.keywords.values())
-        return _closes_over(function.func, component) or any(it is component for it in given)
-    if getattr(function, "__self__", None) is component:
-        return True
-    if any(default is component for default in getattr(function, "__defaults__", None) or ()):
-        return True
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            if cell.cell_contents is component:
-                return True
-        except ValueError:  # a variable not assigned yet
-            continue
-    return False

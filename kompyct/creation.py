@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,7 +12,9 @@ from kompyct.errors import (
     ComponentCreateError,
     DuplicateNameError,
     InvalidComponentError,
+    RecoveryImportError,
     ReservedNameError,
+    StoreError,
 )
 from kompyct.lifecycle import State
 from kompyct.recovery import RecoveryJob
@@ -20,14 +23,20 @@ from kompyct.waiting import here
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
+    from kompyct.writer import Writer
 
 
-def make_first(cell: Cell) -> None:
+def make_first(cell: Cell, *, fresh: bool) -> bool:
     """Reserve the name of `cell`, if it has one, and make its first incarnation.
 
-    The caller holds the flag of the cell afterwards.
+    Args:
+        fresh: whether to leave alone what an earlier process has stored of it.
+
+    Returns: whether the caller holds the flag of the cell, which is to be registered; False if
+        the component has gone on from what was stored of it, see `claims`.
 
     Raises:
+        RecoveryImportError, VersionError, StoreError: it cannot go on from what is stored.
         DuplicateNameError: the name is taken.
         ComponentCreateError: the factory raised, which is the cause.
         InvalidComponentError, ReservedNameError: it made something that cannot be used.
@@ -35,26 +44,30 @@ def make_first(cell: Cell) -> None:
     """
     cell.flag.acquire()  # what reaches it through a ref from __init__ waits for what is made
     if cell.name is not None:
-        _make_named(cell, cell.name)
-        return
+        return _make_named(cell, cell.name, fresh=fresh)
     try:
         cell.component = cell.make(cell.factory)
     except BaseException as error:
         _refuse(cell, error)
+    return True
 
 
-def _make_named(cell: Cell, name: str) -> None:
+def _make_named(cell: Cell, name: str, *, fresh: bool) -> bool:
     registry = cell.runtime.registry
     recovery = _recovery_of(cell, name)
     if recovery is None:
         registry.take_name(cell, name)
     else:
         registry.pass_name_on(cell, name)
-    if recovery is not None:
         recovery.superseded = True  # before the factory: the deadline may pass meanwhile
+    claimed: Future[None] | None = None
     try:
-        cell.component = cell.make(cell.factory)
+        if cell.runtime.writer is None:
+            cell.component = cell.make(cell.factory)
+        else:
+            claimed = _make_stored(cell.runtime.writer, cell, name, fresh=fresh)
     except BaseException as error:
+        cell.stored = None  # what is stored there stays
         registry.free_name(cell)
         if recovery is not None:
             recovery.superseded = False
@@ -65,6 +78,28 @@ def _make_named(cell: Cell, name: str) -> None:
             if recovery.cell.state is State.DESTROYED:
                 registry.free_name(recovery.cell)
         _refuse(cell, error)
+    if claimed is None:
+        return True
+    from kompyct.claims import wait_until_recovered  # most systems have no store
+
+    wait_until_recovered(cell, claimed)
+    return False
+
+
+def _make_stored(writer: Writer, cell: Cell, name: str, *, fresh: bool) -> Future[None] | None:
+    """Make the first incarnation of a component with a place in the store.
+
+    Returns: None, or what is done when it has gone on from what is stored there.
+    """
+    from kompyct import claims  # most systems have no store
+
+    snapshots = claims.attach(writer, cell, name, fresh=fresh)
+    if snapshots:
+        return claims.go_on(cell, snapshots)
+    cell.component = cell.make(cell.factory)
+    assert cell.stored is not None
+    writer.components[name] = cell.stored
+    return None
 
 
 def _recovery_of(cell: Cell, name: str) -> RecoveryJob | None:
@@ -78,11 +113,20 @@ def _recovery_of(cell: Cell, name: str) -> RecoveryJob | None:
     return job
 
 
+_AS_THEMSELVES = (
+    KeyboardInterrupt,
+    InvalidComponentError,
+    ReservedNameError,
+    RecoveryImportError,
+    StoreError,
+)
+
+
 def _refuse(cell: Cell, error: BaseException) -> NoReturn:
     """Report that the creation raised `error`, and raise what its caller is to get."""
     discard(cell)
     cell.runtime.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
-    if isinstance(error, KeyboardInterrupt | InvalidComponentError | ReservedNameError):
+    if isinstance(error, _AS_THEMSELVES):
         raise error
     raise ComponentCreateError(
         f"component {cell.path!r} could not be created: {type(error).__qualname__}; see the cause"

@@ -63,6 +63,9 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     cell._history = None
+    if cell.stored is not None:
+        cell.stored.end(history.left_as)
+        cell.stored = None
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
 

@@ -49,6 +49,8 @@ class ComponentFaulted(Event):
     restarts: int
 
     def __str__(self) -> str:
+        if self.kind == "process_lost":
+            return f"component {self.path!r} (incarnation {self.incarnation}) lost its process"
         return (
             f"component {self.path!r} (incarnation {self.incarnation}) faulted in {self.phase}: "
             f"{self.error} at {self.location}"
@@ -262,6 +264,79 @@ class ResourceNotClosed(Event):
 
     def __str__(self) -> str:
         return f"a kept resource of component {self.path!r} did not close: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsNotSaved(Event):
+    """The store could not save what was to be written behind; it will be tried again.
+
+    What was saved before is whole, and components go on. Not about one component: the id is 0.
+
+    Attributes:
+        error: the type of what was raised.
+        errno: the operating system's number, or None.
+        phase: what was being done, as in `StoreError`.
+        waiting: components whose last save is not in the store.
+        retry: seconds until the next attempt; 0 if there is none.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+
+    error: str
+    errno: int | None
+    phase: str
+    waiting: int
+    retry: float
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the snapshots of {self.waiting} components were not saved: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsSaved(Event):
+    """The store works again after `SnapshotsNotSaved`, and has all. The id is 0."""
+
+    def __str__(self) -> str:
+        return "the store works again and has all snapshots"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDamaged(Event):
+    """A part of the store was not what had been written; an older snapshot is used. The id is 0.
+
+    Attributes:
+        file: the name of the file in the store.
+        offset: where the damaged bytes begin; they are kept in the folder `damaged` of the store.
+        length: how many they are.
+        what: in words.
+        torn: whether they are only the rest of a write that a crash had cut off.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+
+    file: str
+    offset: int
+    length: int
+    what: str
+    torn: bool
+
+    def __str__(self) -> str:
+        return (
+            f"damage in the store: {self.file}, {self.length} bytes at {self.offset}: {self.what}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NotRecovered(Event):
+    """`recover()` left a component of an earlier process in the store."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} is left in the store: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,14 @@ Functions of a cell, for its turn only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kompyct.ending import close_kept
 from kompyct.errors import RestartingError
 from kompyct.fault_classes import FaultClass, classify
-from kompyct.lifecycle import Phase, State
+from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope, OnRestart
-from kompyct.registration import OUTSIDE, Registration
+from kompyct.registration import Registration
 from kompyct.reports import (
     benign_error,
     describe_fault,
@@ -31,6 +30,8 @@ FAULTY = State.FAULTY
 RECEIVE = Phase.RECEIVE
 STOP = Phase.STOP
 KILL = Phase.KILL
+CLEAN = Status.CLEAN
+UNFINISHED = Status.UNFINISHED
 BENIGN = FaultClass.BENIGN
 RECOVERABLE = FaultClass.RECOVERABLE
 REDELIVER = OnRestart.REDELIVER
@@ -38,15 +39,17 @@ REDELIVER = OnRestart.REDELIVER
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
 
-def register(cell: Cell, function: Callable[..., Any], data: bytes | None, time: int) -> None:
-    """Take up a registration made from outside at `time`, nanoseconds."""
-    registration = Registration(function, data, time, cell.position(), OUTSIDE)
+def register(cell: Cell, registration: Registration) -> None:
+    """Take up a registration made from outside."""
+    registration.position = cell.position()
     component = cell.component
     if component is None:
         cell.recovery = registration.following(cell.recovery)
     else:
         before = component._kompyct_registration or cell.recovery
         component._kompyct_registration = registration.following(before)
+    if cell.stored is not None:
+        cell.stored.save(registration, cell.incarnation)
 
 
 def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> None:
@@ -78,6 +81,8 @@ def fault(
     if component is not None and component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
     history = cell.history
+    if history.left_as is CLEAN:  # on_kill faulted
+        history.left_as = UNFINISHED
     if cell.state is ACTIVE:
         history.active = phase is not STOP
     cell.state = FAULTY

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
-from kompyct.codecs import decode
 from kompyct.errors import ArgumentTypeError
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
@@ -207,7 +206,7 @@ class FaultContext(Generic[S]):
             if registration is None or registration.data is None:
                 facts.decoded = None
             else:
-                facts.decoded = decode(registration.data)
+                facts.decoded = facts.cell.runtime.codec.decode(registration.data)
         snapshot: S = facts.decoded
         return snapshot
 
@@ -235,7 +234,8 @@ class FaultContext(Generic[S]):
         if facts.older_decoded is _UNREAD:
             registration = facts.registration
             older = registration.older if registration is not None else ()
-            facts.older_decoded = tuple(decode(data) for data, _ in older)
+            decode = facts.cell.runtime.codec.decode
+            facts.older_decoded = tuple(decode(data) for data, _, _ in older)
         older_snapshots: tuple[S, ...] = facts.older_decoded
         return older_snapshots
 
@@ -287,6 +287,48 @@ class FaultContext(Generic[S]):
                 f"restart was given {factory!r}; give a callable that makes a component"
             )
         return RecoveryHandler(Answer.RESTART, factory)
+
+    def step_back(
+        self,
+        make: Callable[[S], Component[Any]],
+        fresh: Callable[[], Component[Any]] | None = None,
+    ) -> RecoveryHandler:
+        """A ready answer for suspect snapshots: the newest, then each older one, then afresh.
+
+        At the first fault the component is restarted from the newest snapshot. If that leads into
+        a fault before a newer one is saved, from the one before, and so on; then from `fresh`;
+        and when that faults as well, the fault is escalated. The count survives the process if
+        the component is stored (S-27).
+
+        Args:
+            make: makes the component of a snapshot.
+            fresh: makes it without one; None: as `create` made the first.
+
+        Raises:
+            ArgumentTypeError: one of them is not callable.
+        """
+        for factory in (make, fresh):
+            if factory is not None and not callable(factory):
+                raise ArgumentTypeError(
+                    f"step_back was given {factory!r}; give callables that make a component"
+                )
+        registration = self._facts.registration
+        tried = registration.tried if registration is not None and self._facts.suspect else None
+        if tried == 0:
+            return self.escalate()
+        chain: list[tuple[int, bytes]] = []
+        if registration is not None and registration.data is not None:
+            chain.append((registration.sequence, registration.data))
+            chain += [(sequence, data) for data, _, sequence in registration.older]
+        decode = self._facts.cell.runtime.codec.decode
+        for sequence, data in chain:
+            if tried is None or sequence < tried:
+                assert registration is not None
+                registration.tried = sequence
+                return self.restart(lambda data=data: make(decode(data)))  # type: ignore[misc]
+        if registration is not None:
+            registration.tried = 0
+        return self.restart(fresh)
 
     def restart_default(self, cls: Callable[[], Component[Any]]) -> RecoveryHandler:
         """Kompact's name for `restart(cls)`."""

@@ -1,4 +1,4 @@
-"""In which states is a component, and in which phase of its work?"""
+"""In which states is a component, in which phase of its work, and what became of it?"""
 
 from enum import Enum
 
@@ -17,6 +17,17 @@ class State(Enum):
     """An incarnation has faulted, its recovery is under way: messages wait."""
     DESTROYED = "destroyed"
     """Ended for good: messages become dead letters."""
+
+
+class Status(Enum):
+    """What became of a component, as far as its store was told."""
+
+    UNFINISHED = "unfinished"
+    """It was running; if its process is gone, it was lost."""
+    CLEAN = "clean"
+    """Its system was shut down in order; the next start goes on from here."""
+    RETIRED = "retired"
+    """It ended for good; it is never offered again."""
 
 
 class Phase(Enum):

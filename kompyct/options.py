@@ -8,8 +8,27 @@ from typing import Literal, get_args
 from kompyct.errors import ArgumentError, ArgumentTypeError
 from kompyct.restart import RestartLimit
 
+GENERATIONS = 3
+"""Snapshots kept of a component, the newest included."""
+
+Durability = Literal["memory", "durable"]
 Overflow = Literal["error", "drop_new", "drop_old"]
 Fallback = Literal["end", "restart", "escalate"]
+
+
+def check_durability(durability: object, path: str, *, has_store: bool) -> None:
+    """Refuse a level of durability that is none, or cannot be had for the component at `path`.
+
+    Raises:
+        ArgumentError: it is, or cannot.
+    """
+    if durability not in get_args(Durability):
+        raise ArgumentError(f"durability is {durability!r}; give one of {get_args(Durability)}")
+    if durability == "durable" and not has_store:
+        raise ArgumentError(
+            f"component {path!r} cannot save durably: that needs a system with store= and a "
+            "component with a name"
+        )
 
 
 @dataclass(frozen=True, slots=True)

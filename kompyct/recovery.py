@@ -111,7 +111,13 @@ class RecoveryJob:
         end = fault.end()
         if registration is None or runtime.stopping:
             return end
+        stored = fault._facts.cell.stored
+        if stored is not None:  # how often it was tried is on the disk before it is (S-27)
+            runtime.mark(stored)
+        tried = registration.tried
         handler = self._checked(registration.function(fault), "recovery function")
+        if stored is not None and registration.tried != tried:
+            runtime.mark(stored)
         while handler.answer is RECOVER_WITH and handler.call is not None:
             if runtime.stopping or self.is_over:
                 return end

@@ -83,6 +83,8 @@ def describe_fault(
         recovered_at = history.recovered_at if history is not None else None
         if registration.suspect and recovered_at is not None and now - recovered_at >= PROBATION:
             registration.suspect = 0
+            registration.tried = None
+        registration.before_shutdown = None
         registration.attempts += 1
         facts.attempt = registration.attempts
         facts.suspect = registration.suspect

@@ -15,16 +15,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kompyct import signals
 from kompyct.backends import Graveyard, check_kind, make_backend
 from kompyct.backends.manual import ManualBackend, ManualFuture
 from kompyct.cell import Cell
 from kompyct.clock import Clock, ManualClock, SystemClock
-from kompyct.errors import ShutdownTimeoutError, UnknownBackendError
+from kompyct.codecs import PICKLE, Codec
+from kompyct.errors import (
+    ArgumentTypeError,
+    ShutdownTimeoutError,
+    StoreError,
+    UnknownBackendError,
+)
 from kompyct.events import Event
-from kompyct.options import Options
+from kompyct.options import Durability, Options
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
@@ -37,7 +43,11 @@ if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.deadline import Deadline
     from kompyct.recovery import RecoveryJob
+    from kompyct.store.segments import Damage
+    from kompyct.store.snapshots import SnapshotStore
+    from kompyct.stored import Stored
     from kompyct.system import ComponentSystem
+    from kompyct.writer import Writer
 
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that leaving `with` gives a system to end."""
@@ -58,8 +68,19 @@ class Runtime:
         recovery_deadline: int,
         on_event: Callable[[Event], object] | None,
         on_undelivered: Callable[[str, Any], object] | None,
+        codec: Codec = PICKLE,
+        store: str | os.PathLike[str] | SnapshotStore | None = None,
+        durability: Durability = "memory",
+        trust: Literal["local"] | bytes = "local",
     ) -> None:
         self.system = system
+        self.codec = codec  # of every snapshot
+        self.durability = durability  # of saves that are not told otherwise
+        self.store_error: StoreError | None = None  # of the last flush; set before `over`
+        self.writer: Writer | None = None
+        self._damages: list[Damage] = []  # found before there is a supervisor to tell
+        # First of all: what raises leaves nothing behind.
+        opened = None if store is None else self._open_store(store, trust)
         self.key = os.urandom(16).hex()
         self.name = name or f"kompyct-{self.key[:6]}"
         self.recovery_deadline = recovery_deadline  # nanoseconds
@@ -86,6 +107,8 @@ class Runtime:
         # Where supervisor and recoveries run; threads of its own would only add hand-offs.
         self._core = self.backend if kind != "thread" else self.backend_of("pool")
         self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
+        if opened is not None:
+            self.writer = self._make_writer(opened)
         living_systems[self.key] = self
         self._at_exit = _at_exit(self)
 
@@ -113,6 +136,11 @@ class Runtime:
     def unwatch(self, deadline: Deadline) -> None:
         """The watchdog need not look after it any more."""
         self._core.unwatch(deadline)
+
+    def mark(self, stored: Stored) -> None:
+        """Have it durable how often the snapshot of `stored` was tried, if the disk goes along."""
+        if self.writer is not None:
+            self.writer.mark(stored)
 
     def forget(self, cell: Cell) -> Graveyard:
         """Strike out a component that has ended; returns where it runs from now on."""
@@ -235,6 +263,35 @@ class Runtime:
         cell.signal(signals.start, None)
         return cell
 
+    def _make_writer(self, store: SnapshotStore) -> Writer:
+        from kompyct.writer import Writer  # with what it needs; most systems have no store
+
+        threaded = not isinstance(self.backend, ManualBackend)
+        writer = Writer(store, self.clock, self.emit, f"{self.name}-store", threaded=threaded)
+        for damage in self._damages:
+            writer.report_damage(damage)
+        return writer
+
+    def _open_store(
+        self, store: str | os.PathLike[str] | SnapshotStore, trust: Literal["local"] | bytes
+    ) -> SnapshotStore:
+        from kompyct.store.directory import DirectoryStore  # most systems have no store
+        from kompyct.store.snapshots import MemoryStore
+
+        if isinstance(store, str | os.PathLike):
+            return DirectoryStore(store, trust=trust, on_damage=self._note_damage)
+        if isinstance(store, MemoryStore):
+            store.open()
+        elif not all(callable(getattr(store, name, None)) for name in ("save", "load", "paths")):
+            raise ArgumentTypeError(f"store is {store!r}; give a path or a SnapshotStore")
+        return store
+
+    def _note_damage(self, damage: Damage) -> None:
+        if self.writer is None:
+            self._damages.append(damage)
+        else:
+            self.writer.report_damage(damage)
+
     def _end_all(self, drain: int) -> None:
         atexit.unregister(self._at_exit)
         self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
@@ -250,9 +307,11 @@ class Runtime:
             )
             for cell in self.registry.in_start_order():  # those that can, end without any hook
                 with suppress(RuntimeError):
-                    cell.signal(signals.kill, None, True)
+                    cell.signal(signals.kill, None, True, False, True)
         try:
             self.clock.close()
+            if self.writer is not None:
+                self.store_error = self.writer.close()
             with self._state:
                 backends = tuple(self._backends.values())
             # From now on events are published by whoever emits them, or by the backend that has

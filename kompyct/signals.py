@@ -13,8 +13,9 @@ from kompyct.ending import close_box, close_kept, destroy, settle
 from kompyct.errors import ComponentFaultError
 from kompyct.faulting import fault, is_benign
 from kompyct.faults import FaultContext
-from kompyct.lifecycle import Phase, State
+from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope
+from kompyct.probation import watch_probation
 from kompyct.reports import benign_error, recovered
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ ACTIVE = State.ACTIVE
 PASSIVE = State.PASSIVE
 FAULTY = State.FAULTY
 DESTROYED = State.DESTROYED
+UNFINISHED = Status.UNFINISHED
+CLEAN = Status.CLEAN
 CREATE = Phase.CREATE
 START = Phase.START
 STOP = Phase.STOP
@@ -69,25 +72,35 @@ def stop(cell: Cell, future: Future[None] | None) -> None:
         return
 
     cell.state = PASSIVE  # before its things are closed: it keeps nothing more
+    _note_active(cell, active=False)
     cell.end_period()
     close_kept(cell, component, None, lambda: settle(future))
 
 
 def kill(
-    cell: Cell, future: Future[None] | None, brutal: bool, after_messages: bool = False
+    cell: Cell,
+    future: Future[None] | None,
+    brutal: bool,
+    after_messages: bool = False,
+    by_shutdown: bool = False,
 ) -> None:
-    """End: in order unless `brutal`, and if so after what is waiting."""
+    """End: in order unless `brutal`, and if so after what is waiting.
+
+    What is stored is retired, unless this is `by_shutdown`: then the next start goes on from it.
+    """
     if cell.state is DESTROYED:
         settle(future)
         return
     if future is not None:
         cell.history.waiters += ((future, False),)
     if after_messages and (cell.state is ACTIVE or (cell.state is FAULTY and cell.history.active)):
-        order = (kill, (None, brutal))
+        order = (kill, (None, brutal, False, by_shutdown))
         cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
         return
     close_box(cell)
     component = cell.component
+    if by_shutdown:
+        cell.history.left_as = UNFINISHED if brutal or component is None else CLEAN
     if component is None:
         destroy(cell, "killed while it was faulty")
         return
@@ -133,7 +146,10 @@ def rebuild(
             fault(cell, raised, START)
             return
     history.fault = None
+    history.claimed = False
     history.recovered_at = cell.runtime.clock.now()
+    if cell.stored is not None:
+        watch_probation(cell)
     cell.runtime.emit(recovered(cell, context))
     starts = [future for future, is_start in history.waiters if is_start]
     history.waiters = tuple(waiter for waiter in history.waiters if not waiter[1])
@@ -141,17 +157,28 @@ def rebuild(
         settle(future)
 
 
-def end(cell: Cell, context: FaultContext[Any], reason: str) -> None:
+def end(
+    cell: Cell, context: FaultContext[Any], reason: str, left_as: Status = Status.RETIRED
+) -> None:
     """End for good, as the supervisor decided."""
     if cell.state is FAULTY and cell.history.fault is context:
+        cell.history.left_as = left_as
         destroy(cell, reason, type(context.exception).__qualname__)
 
 
 def _activate(cell: Cell) -> BaseException | None:
     """Start the active period; returns what `on_start` raised, unless that is benign."""
     cell.state = ACTIVE
+    _note_active(cell, active=True)
     cell.active_period += 1
     return _call(cell, START, "on_start")
+
+
+def _note_active(cell: Cell, *, active: bool) -> None:
+    """Have it stored whether the component was started: an orderly start brings it back so."""
+    if cell.stored is not None:
+        cell.stored.active = active
+        cell.stored.touch()
 
 
 def _call(cell: Cell, phase: Phase, hook: str) -> BaseException | None:

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 from kompyct import errors, events, signals
 from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
-from kompyct.errors import RecoveryTimeoutError, as_raised
+from kompyct.errors import ComponentCreateError, RecoveryTimeoutError, as_raised
 from kompyct.events import Event
 from kompyct.fault_classes import FaultClass
-from kompyct.faults import Answer, FaultContext, RecoveryHandler
-from kompyct.lifecycle import Phase, State
+from kompyct.faults import Answer, FaultContext, FaultKind, RecoveryHandler
+from kompyct.lifecycle import Phase, State, Status
 from kompyct.publisher import Publisher
 from kompyct.recovery import Decision, LateRecovery, RecoveryJob
 from kompyct.reports import faulted, identity
 
 if TYPE_CHECKING:
-    from kompyct.cell import Cell, History
+    from kompyct.cell import Cell
+    from kompyct.history import History
     from kompyct.runtime import Runtime
 
 _logger = logging.getLogger("kompyct")
@@ -38,6 +39,9 @@ UNRECOVERABLE = FaultClass.UNRECOVERABLE
 RESTART = Answer.RESTART
 ESCALATE = Answer.ESCALATE
 IGNORE = Answer.IGNORE
+SHUTDOWN = FaultKind.SHUTDOWN
+UNFINISHED = Status.UNFINISHED
+RETIRED = Status.RETIRED
 
 
 MAX_RECOVERIES = 8
@@ -136,11 +140,15 @@ class ComponentSupervisor(Component[Any]):
         name = type(fault.exception).__qualname__
         publish = self._publisher.publish
         if runtime.stopping:
-            publish(faulted(fault))
-            self._end(fault, f"{name} while the system was shutting down")
+            self._publish_fault(fault)
+            self._end(fault, f"{name} while the system was shutting down", UNFINISHED)
         elif facts.fault_class is UNRECOVERABLE:
             publish(faulted(fault))
-            self._end(fault, f"unrecoverable {name}")
+            history = cell._history
+            if history is not None and history.claimed:
+                self._give_up(fault, f"unrecoverable {name}", history)
+            else:
+                self._end(fault, f"unrecoverable {name}")
         elif facts.registration is None:
             publish(faulted(fault))
             publish(events.NoRecoveryFunction(*identity(cell), name))
@@ -150,9 +158,13 @@ class ComponentSupervisor(Component[Any]):
             self._waiting.append(fault)
             if self._running + self._abandoned < MAX_RECOVERIES:
                 self._begin_waiting()
-            publish(faulted(fault))
+            self._publish_fault(fault)
             if self._abandoned >= MAX_RECOVERIES:
                 self._begin_waiting()
+
+    def _publish_fault(self, fault: FaultContext[Any]) -> None:
+        if fault.kind is not SHUTDOWN:  # which is none (S-26)
+            self._publisher.publish(faulted(fault))
 
     def _begin_waiting(self) -> None:
         """Begin recoveries that wait, as many as may run; or give up on them."""
@@ -181,16 +193,22 @@ class ComponentSupervisor(Component[Any]):
             self._publisher.publish(events.RestartRefused(*refused))
             self._end(fault, f"{name}, superseded by its recovery")
         elif self._runtime.stopping and answer is not ESCALATE:
-            self._end(fault, f"{name} while the system was shutting down")
+            self._end(fault, f"{name} while the system was shutting down", UNFINISHED)
         elif answer is RESTART:
             self._restart(fault, handler, history)
         elif answer is ESCALATE:
             self._publisher.publish(events.Escalated(*identity(cell), name))
+            if history.claimed:  # to whoever creates it (S-25)
+                self._give_up(fault, f"{name}, escalated", history)
+                return
             self._end(fault, f"{name}, escalated")
             self._runtime.escalate(as_raised(fault.exception, cell.path))
         elif answer is IGNORE:
             self._publisher.publish(events.FaultIgnored(*identity(cell), name))
-            self._end(fault, f"{name}, ignored by its recovery function")
+            left_as = UNFINISHED if history.claimed else RETIRED
+            self._end(fault, f"{name}, ignored by its recovery function", left_as)
+        elif history.claimed and decision.error is not None:
+            self._give_up(fault, f"{name}, and its recovery did not work", history)
         else:
             self._end(fault, f"{name}, ended by its recovery")
 
@@ -205,15 +223,20 @@ class ComponentSupervisor(Component[Any]):
             self._publisher.publish(events.RestartRefused(*identity(cell), reason))
             self._end(fault, f"{name} in on_kill")
             return
-        charged = budget.charge(history.restarts, self._runtime.clock.now())
+        charged: tuple[int, ...] | None = history.restarts
+        if fault.kind is not SHUTDOWN:  # after which a start is no restart (S-26)
+            charged = budget.charge(history.restarts, self._runtime.clock.now())
         if charged is None:
             limit = (budget.max_restarts, budget.within)
             self._publisher.publish(events.RestartLimitReached(*identity(cell), name, *limit))
-            self._end(
-                fault,
+            reason = (
                 f"restart limit of {budget.max_restarts} in {budget.within:g} s reached, "
-                f"last by {name}",
+                f"last by {name}"
             )
+            if history.claimed:
+                self._give_up(fault, reason, history)
+            else:
+                self._end(fault, reason)
             return
         history.restarts = charged
         cell.signal(signals.rebuild, fault, handler.call)
@@ -234,9 +257,22 @@ class ComponentSupervisor(Component[Any]):
             return fault.restart()
         return fault.escalate() if fallback == "escalate" else fault.end()
 
-    def _end(self, fault: FaultContext[Any], reason: str) -> None:
+    def _end(self, fault: FaultContext[Any], reason: str, left_as: Status = RETIRED) -> None:
         cell = fault._facts.cell
-        cell.signal(signals.end, fault, reason)
+        cell.signal(signals.end, fault, reason, left_as)
+
+    def _give_up(self, fault: FaultContext[Any], reason: str, history: History) -> None:
+        """End a component that could not go on from what an earlier process stored of it.
+
+        That stays in the store, and whoever creates the component gets an error.
+        """
+        error = ComponentCreateError(
+            f"component {fault.path!r} could not go on from its snapshot: {reason}; it stays in "
+            "the store. Mend what failed, or create it with fresh=True"
+        )
+        error.__cause__ = fault.exception
+        history.error = error
+        self._end(fault, reason, UNFINISHED)
 
     # -- messages that nobody handles -------------------------------------------------------
 
@@ -277,7 +313,7 @@ class ComponentSupervisor(Component[Any]):
                 draining = self._runtime.clock.now() < order.drain_until
                 self._await(cell, order.drain_until if draining else None)
                 try:
-                    cell.signal(signals.kill, None, False, draining)
+                    cell.signal(signals.kill, None, False, draining, True)
                 except RuntimeError:  # there is no thread for it
                     self._publisher.publish(events.Abandoned(*identity(cell)))
                     continue
@@ -304,7 +340,7 @@ class ComponentSupervisor(Component[Any]):
         if order.drain_until:  # the time to drain is over; now it has the usual time to end
             order = self._ending = EndAll(order.done, 0)
             self._await(cell, None)
-            cell.signal(signals.kill, None, False)
+            cell.signal(signals.kill, None, False, False, True)
             return
         self._publisher.publish(events.Abandoned(*identity(cell)))
         self._end_next()

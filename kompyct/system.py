@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from kompyct import signals
 from kompyct.backends import check_kind
 from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
+from kompyct.codecs import DumpsLoads, codec_for
 from kompyct.component import Component
 from kompyct.creation import make_first
 from kompyct.ending import discard
@@ -18,17 +20,21 @@ from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
     ShutdownTimeoutError,
+    StoreError,
     SystemShutdownError,
 )
 from kompyct.events import Event
 from kompyct.lifecycle import State
-from kompyct.options import Fallback, Overflow, checked_options
+from kompyct.options import Durability, Fallback, Overflow, check_durability, checked_options
 from kompyct.ref import ComponentRef, ref_to
 from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
 from kompyct.service import run_until_signalled
 from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.store.snapshots import SnapshotStore
 
 M = TypeVar("M")
 
@@ -49,8 +55,18 @@ class ComponentSystem:
             exceptions of its own it is called no more.
         on_undelivered: called with (path, message) for each dead letter, on that thread as well.
         recovery_deadline: seconds, > 0, that a recovery function and its handler may take.
+        store: where components with a name keep their snapshots beyond the process: a folder,
+            with `{worker}` in its path for one of several processes, or a `SnapshotStore`. They
+            go on from there at the next start, see `create`.
+        durability: of saves: "memory" writes them into the store behind, at most 100 ms later;
+            with "durable" each returns when it is on the disk.
+        trust: in the folder: "local" refuses what others could have written; a key of bytes seals
+            every record.
+        codec: what snapshots are encoded with: "pickle", "json", or anything with `dumps` and
+            `loads`.
 
     Raises:
+        StoreLockedError, TrustError, VersionError, StoreError: the store cannot be had.
         UnknownBackendError: for another backend.
         ArgumentError, ArgumentTypeError: for other bad values.
     """
@@ -64,6 +80,10 @@ class ComponentSystem:
         on_event: Callable[[Event], object] | None = None,
         on_undelivered: Callable[[str, Any], object] | None = None,
         recovery_deadline: float = 5.0,
+        store: str | os.PathLike[str] | SnapshotStore | None = None,
+        durability: Durability = "memory",
+        trust: Literal["local"] | bytes = "local",
+        codec: Literal["pickle", "json"] | DumpsLoads = "pickle",
     ) -> None:
         check_kind(backend)
         if name is not None:
@@ -80,7 +100,21 @@ class ComponentSystem:
             raise ArgumentTypeError(f"clock is {clock!r}; give a Clock or None")
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
-        self._runtime = Runtime(self, name, backend, clock, deadline, on_event, on_undelivered)
+        chosen = codec_for(codec)
+        check_durability(durability, "of any name", has_store=store is not None)
+        self._runtime = Runtime(
+            self,
+            name,
+            backend,
+            clock,
+            deadline,
+            on_event,
+            on_undelivered,
+            chosen,
+            store,
+            durability,
+            trust,
+        )
 
     @property
     def name(self) -> str:
@@ -106,8 +140,14 @@ class ComponentSystem:
         overflow: Overflow = "error",
         inline_asks: bool = False,
         start: bool = False,
+        fresh: bool = False,
     ) -> ComponentRef[M]:
         """Make a component; it is passive until `start`.
+
+        In a system with a store, a component whose name has an unfinished snapshot there does
+        not come from `factory`: its recovery function is called, with `PROCESS_LOST`, or with
+        `SHUTDOWN` after an orderly end, and makes the first incarnation (S-25). If that answers
+        `end()` or `ignore()` the ref names a component that has ended.
 
         Args:
             factory: makes the component: a class, a function, a `functools.partial`. It is called
@@ -122,9 +162,15 @@ class ComponentSystem:
                 drop it, or drop the oldest instead.
             inline_asks: let an ask of the idle component run its handler in the asker's thread.
             start: start it as well, with nobody waiting for that.
+            fresh: leave alone what an earlier process has stored under the name; the first save
+                takes its place.
 
         Raises:
-            ComponentCreateError: the factory raised, which is the cause.
+            ComponentCreateError: the factory raised, which is the cause; or it could not be
+                recovered from what is stored, which stays, or `escalate()` was answered.
+            RecoveryImportError: its stored recovery function cannot be found.
+            VersionError: that was pickled by cloudpickle under another Python.
+            StoreError: the store cannot be read.
             InvalidComponentError: it made no component, or one already in use.
             ReservedNameError: the component's class defines or assigns a reserved name.
             DuplicateNameError: the name is taken.
@@ -156,10 +202,15 @@ class ComponentSystem:
         cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
         if start:
             cell.control = START  # nobody else knows the cell yet
-        make_first(cell)
+        if not make_first(cell, fresh=fresh):  # it has gone on from what was stored of it
+            if runtime.stopping:
+                self._refuse_new()
+            if start:
+                cell.signal(signals.start, None)
+            return ref_to(cell)
         runtime.registry.add(cell)
         if runtime.stopping:  # it began meanwhile, and may not have seen this one
-            cell.add_signal((signals.kill, (None, True)), first=True)
+            cell.add_signal((signals.kill, (None, True, False, True)), first=True)
             target.wake(cell)
             self._refuse_new()
         if start:
@@ -242,6 +293,19 @@ class ComponentSystem:
             runtime.registry.nodes(runtime.clock.now()),
         )
 
+    def flush(self) -> None:
+        """Return when everything saved so far is on the disk.
+
+        What was registered from outside, by a ref, counts from when its component has taken it up.
+
+        Raises:
+            StoreError: it is not; it will be tried again. Or the system has no store.
+        """
+        writer = self._runtime.writer
+        if writer is None:
+            raise StoreError(f"system {self.name!r} has no store; give it store=")
+        writer.flush()
+
     @property
     def late_replies(self) -> int:
         """Replies so far that came after their asker had given up."""
@@ -262,6 +326,7 @@ class ComponentSystem:
 
         Raises:
             ShutdownTimeoutError: it took longer; what is left was abandoned.
+            StoreError: the last saves could not be stored.
             ArgumentError, ArgumentTypeError: for other values.
         """
         limit = lock_timeout(timeout)
@@ -275,6 +340,8 @@ class ComponentSystem:
             runtime.wait_until_over(-1)
         if runtime.overtime is not None:
             raise runtime.overtime from runtime.cause
+        if runtime.store_error is not None:
+            raise runtime.store_error
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until the system has ended.
@@ -332,7 +399,7 @@ class ComponentSystem:
         if not runtime.over.done():
             try:
                 self.shutdown()
-            except ShutdownTimeoutError:
+            except (ShutdownTimeoutError, StoreError):
                 if error is None:
                     raise
         if error is None and runtime.cause is not None:

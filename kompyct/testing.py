@@ -7,17 +7,21 @@ with any system.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from kompyct.backends.manual import ManualBackend
 from kompyct.clock import SECOND, ManualClock, nanoseconds
+from kompyct.codecs import DumpsLoads
 from kompyct.component import Component
 from kompyct.deadline import SimulatedHang
 from kompyct.errors import ArgumentError, ArgumentTypeError
 from kompyct.events import Event
+from kompyct.options import Durability
 from kompyct.ref import ComponentRef
+from kompyct.store.snapshots import SnapshotStore
 from kompyct.system import ComponentSystem
 
 E = TypeVar("E", bound=Event)
@@ -87,6 +91,8 @@ class TestSystem(ComponentSystem):
         name: as for `ComponentSystem`.
         on_undelivered: as for `ComponentSystem`.
         recovery_deadline: as for `ComponentSystem`, in virtual seconds.
+        store, durability, trust, codec: as for `ComponentSystem`; with a `MemoryStore`, whose
+            `crashed()` is what the loss of the process would leave, no file is touched.
     """
 
     __test__ = False  # pytest: this is no test class
@@ -97,6 +103,10 @@ class TestSystem(ComponentSystem):
         *,
         on_undelivered: Callable[[str, Any], object] | None = None,
         recovery_deadline: float = 5.0,
+        store: str | os.PathLike[str] | SnapshotStore | None = None,
+        durability: Durability = "memory",
+        trust: Literal["local"] | bytes = "local",
+        codec: Literal["pickle", "json"] | DumpsLoads = "pickle",
     ) -> None:
         self.events = EventRecorder()
         self._manual_clock = ManualClock()
@@ -107,6 +117,10 @@ class TestSystem(ComponentSystem):
             on_event=self.events,
             on_undelivered=on_undelivered,
             recovery_deadline=recovery_deadline,
+            store=store,
+            durability=durability,
+            trust=trust,
+            codec=codec,
         )
 
     def run_until(self, reached: Callable[[], bool], timeout: float = 60.0) -> bool:

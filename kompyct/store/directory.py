@@ -15,12 +15,13 @@ from contextlib import suppress
 from threading import RLock
 
 from kompyct.errors import DurabilityError, StoreError, StoreLockedError
+from kompyct.lifecycle import Status
 from kompyct.store import files, records, segments
 from kompyct.store.atomic import checked_path
 from kompyct.store.locks import FileLock
 from kompyct.store.records import Sealer
 from kompyct.store.segments import Contents, Damage, Located, Segment
-from kompyct.store.snapshots import Entry, Mark, Removal, Snapshot, Status
+from kompyct.store.snapshots import Entry, Mark, Removal, Snapshot
 from kompyct.store.trust import Trust, check_folder, check_trust
 
 WORKER = "{worker}"

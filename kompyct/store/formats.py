@@ -106,6 +106,8 @@ def resolve_format(format: Any) -> tuple[bool, Any]:
         return True, pickle
     if format == "bson":
         return True, WrapBinaryFormat(_bson())
+    if getattr(format, "__name__", None) == "bson":  # pymongo's has neither dumps nor loads
+        return True, WrapBinaryFormat(_Bson(format))
     if callable(getattr(format, "dump", None)) and callable(getattr(format, "load", None)):
         return True, format
     if callable(getattr(format, "dumps", None)) and callable(getattr(format, "loads", None)):

@@ -24,8 +24,9 @@ from zlib import crc32
 
 from kompyct.codecs import name_of
 from kompyct.errors import CorruptStoreError, VersionError
+from kompyct.lifecycle import Status
 from kompyct.store.compression import compress, decompress
-from kompyct.store.snapshots import Entry, Mark, Removal, Snapshot, Status
+from kompyct.store.snapshots import Entry, Mark, Removal, Snapshot
 
 FORMAT: Final = 1
 """The version of this format; a newer one is refused."""
@@ -209,4 +210,5 @@ def _mark_from_meta(meta: dict[str, Any]) -> Mark:
         meta["active"],
         meta["suspect"],
         meta["attempts"],
+        meta["tried"],
     )

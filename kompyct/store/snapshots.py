@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from threading import Lock
 from typing import Protocol
 
 from kompyct.errors import StoreLockedError
-
-GENERATIONS = 3
-"""Snapshots kept of a component, the newest included."""
-
-
-class Status(Enum):
-    """What became of the component, as far as the store was told."""
-
-    UNFINISHED = "unfinished"
-    """It was running; if its process is gone, it was lost."""
-    CLEAN = "clean"
-    """Its system was shut down in order; the next start goes on from here."""
-    RETIRED = "retired"
-    """It ended for good; it is never offered again."""
+from kompyct.lifecycle import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +23,7 @@ class Mark:
         active: whether it was started.
         suspect: how often the snapshot was handed out with no newer one saved (S-27).
         attempts: how often its recovery function was called with it (S-09).
+        tried: the sequence of the generation that `step_back` handed out last, 0 for none.
     """
 
     path: str
@@ -46,6 +33,7 @@ class Mark:
     active: bool = False
     suspect: int = 0
     attempts: int = 0
+    tried: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""What is refused of a component's class, or warned of in its recovery function?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any
+
+from kompyct.errors import InvalidComponentError, ReservedNameError
+from kompyct.fault_classes import FaultClass
+
+
+def check_class(cls: type[Any], base: type[Any]) -> None:
+    """Refuse a subclass of `base`, which is `Component`, that kompyct could not work with.
+
+    Raises:
+        ReservedNameError: it defines `ref`, `log` or `system`.
+        InvalidComponentError: its `fault_classes` is no mapping from exception types, or a hook
+            is `async def`.
+    """
+    for name in ("ref", "log", "system"):
+        if getattr(cls, name) is not base.__dict__[name]:
+            raise ReservedNameError(
+                f"{cls.__qualname__} defines {name!r}, which kompyct provides; choose another name"
+            )
+    for name in ("on_start", "on_stop", "on_kill", "on_receive"):
+        if iscoroutinefunction(getattr(cls, name)):
+            raise InvalidComponentError(
+                f"{cls.__qualname__}.{name} is `async def`, which is not supported yet; "
+                "make it a plain method"
+            )
+    declared = cls.fault_classes
+    if not isinstance(declared, Mapping) or not all(
+        isinstance(key, type) and issubclass(key, BaseException) and isinstance(value, FaultClass)
+        for key, value in declared.items()
+    ):
+        raise InvalidComponentError(
+            f"{cls.__qualname__}.fault_classes is {declared!r}; "
+            "give a mapping from exception types to FaultClass"
+        )
+
+
+def closes_over(function: Callable[..., Any], component: object) -> bool:
+    """Whether `function` refers to `component` itself."""
+    if isinstance(function, partial):
+        given = (*function.args, *function.keywords.values())
+        return closes_over(function.func, component) or any(it is component for it in given)
+    if getattr(function, "__self__", None) is component:
+        return True
+    if any(default is component for default in getattr(function, "__defaults__", None) or ()):
+        return True
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            if cell.cell_contents is component:
+                return True
+        except ValueError:  # a variable not assigned yet
+            continue
+    return False

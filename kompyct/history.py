@@ -1,0 +1,34 @@
+"""What is known of a component's past, while it matters?"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from kompyct.faults import FaultContext
+from kompyct.lifecycle import Status
+
+
+class History:
+    """What is known of a component that has faulted, is waited for, or is ending.
+
+    Most never need one, and what has ended keeps none: the garbage collector would look at it as
+    long as anybody has a ref. Written in the turn only, but for `restarts`, which the supervisor
+    writes while the component is faulty, and `letters`, to which senders append while it ends.
+    """
+
+    __slots__ = (
+        "active", "claimed", "error", "fault", "left_as", "letters", "recovered_at", "restarts",
+        "waiters",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.waiters: tuple[tuple[Future[None], bool], ...] = ()  # (future, is it a start)
+        self.restarts: tuple[int, ...] = ()  # times of those that the budget still counts
+        self.error: BaseException | None = None  # what waiters get in the end, if on_kill faulted
+        self.active = False  # whether the next incarnation is to be started
+        self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
+        self.recovered_at: int | None = None  # when the present incarnation had started
+        self.claimed = False  # whether it is still to go on from what an earlier process stored
+        self.left_as = Status.RETIRED  # what its end makes of what is stored of it
+        self.letters: list[Any] | None = []  # messages that came while it was ending

@@ -1,0 +1,186 @@
+"""What of a component has reached the store, and what is still to get there?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from _thread import allocate_lock
+from typing import TYPE_CHECKING, NamedTuple
+
+from kompyct.errors import IncarnationEndedError, SnapshotError
+from kompyct.functions import store_function
+from kompyct.lifecycle import Status
+from kompyct.options import GENERATIONS
+from kompyct.store.records import MAX_SNAPSHOT
+from kompyct.store.snapshots import Mark, Snapshot
+from kompyct.version import VERSION
+
+if TYPE_CHECKING:
+    from kompyct.registration import Registration
+    from kompyct.writer import Writer
+
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Unsettled(NamedTuple):
+    """What is to be stored of a component: `entry`, made of `registration` at touch `touched`."""
+
+    touched: int
+    entry: Snapshot | Mark | None
+    registration: Registration | None
+
+
+class Stored:
+    """One component of a system with a store: its latest save, and how it is doing.
+
+    The component's turn says what is to be stored; the writer, one thread at a time, stores it.
+    `touched` counts what was said, `settled` how much of that is in the store.
+    """
+
+    __slots__ = (
+        "_base", "_lock", "_pending", "_writer", "active", "generation", "kept", "marked", "path",
+        "settled", "status", "touched", "written",
+    )  # fmt: skip
+
+    def __init__(self, writer: Writer, path: str, incarnation: int) -> None:
+        self.path = path
+        self._base = incarnation
+        self._writer = writer
+        self._lock = allocate_lock()  # protects _pending and touched
+        self._pending: tuple[Registration, int, float] | None = None  # with incarnation and time
+        self.touched = 0
+        self.status = Status.UNFINISHED  # written by the turn
+        self.active = False  # whether it was started; written by the turn
+        # Written by the writer:
+        self.settled = 0
+        self.written: Registration | None = None
+        self.generation = 0
+        self.kept: tuple[int, ...] = ()  # sequences of what the store keeps, newest first
+        self.marked: Mark | None = None
+
+    @property
+    def incarnation(self) -> int:
+        """The last one that has saved, or would have been the first to."""
+        pending = self._pending
+        return self._base if pending is None else pending[1]
+
+    def prepare(self, registration: Registration) -> None:
+        """Make `registration` ready to be saved; from any thread.
+
+        Raises:
+            SnapshotError: its function cannot be stored, or its snapshot is too big.
+        """
+        data = registration.data
+        if data is not None and len(data) > MAX_SNAPSHOT:
+            raise SnapshotError(
+                f"a snapshot of {len(data)} bytes is too big to be stored; "
+                f"{MAX_SNAPSHOT} is the limit"
+            )
+        registration.stored_as = store_function(registration.function)
+
+    def end(self, status: Status) -> None:
+        """Have it stored what became of the component, in its turn."""
+        self.status = status
+        pending = self._pending
+        if status is Status.CLEAN and pending is not None:
+            registration = pending[0]
+            # Handed out after an orderly shutdown, and no fault since: it was no attempt (S-26).
+            if registration.before_shutdown is not None:
+                registration.suspect = registration.before_shutdown
+        self.touch()
+
+    def save(self, registration: Registration, incarnation: int) -> None:
+        """Have `registration` stored, behind the caller's back; from any thread.
+
+        Raises:
+            IncarnationEndedError: a later incarnation has saved already (S-06).
+        """
+        order = (incarnation, registration.sequence)
+        with self._lock:
+            pending = self._pending
+            if pending is not None and order < (pending[1], pending[0].sequence):
+                raise IncarnationEndedError(
+                    f"incarnation {incarnation} of component {self.path!r} has ended; "
+                    "nothing was changed"
+                )
+            self._pending = (registration, incarnation, time.time())
+        self.touch()
+
+    def make_durable(self) -> None:
+        """Return when all that was said so far is durable.
+
+        Raises:
+            StoreError: it is not; it stays to be stored, and will be tried again.
+        """
+        self._writer.make_durable(self)
+
+    def touch(self) -> None:
+        """Have stored what has changed; from any thread."""
+        with self._lock:
+            self.touched += 1
+            is_first = self.touched == self.settled + 1
+        if is_first:
+            self._writer.enqueue(self)
+
+    def continue_from(
+        self, registration: Registration, newest: Snapshot, kept: tuple[int, ...]
+    ) -> None:
+        """Begin with what an earlier process has stored, before anybody else knows of this."""
+        incarnation, _ = newest.order
+        self._pending = (registration, incarnation, newest.saved_at)
+        self.written = registration
+        self.generation = newest.generation
+        self.kept = kept
+        self.marked = newest.mark
+        self.active = newest.mark.active
+
+    # -- for the writer ---------------------------------------------------------------------
+
+    def unsettled(self) -> Unsettled:
+        """What is to be stored now."""
+        with self._lock:
+            touched = self.touched
+            pending = self._pending
+        if pending is None:
+            return Unsettled(touched, None, None)
+        registration, incarnation, saved_at = pending
+        mark = Mark(
+            self.path,
+            incarnation,
+            registration.sequence,
+            self.status,
+            self.active,
+            registration.suspect,
+            registration.attempts,
+            registration.tried,
+        )
+        if registration is self.written:
+            return Unsettled(touched, None if mark == self.marked else mark, registration)
+        kept = () if registration.data is None else self.kept
+        keeps = tuple(number for number in kept if registration.counts(number))
+        assert registration.stored_as is not None
+        snapshot = Snapshot(
+            mark,
+            registration.stored_as,
+            registration.data,
+            saved_at,
+            self.generation + 1,
+            keeps[: GENERATIONS - 1],
+            _PYTHON,
+            VERSION,
+        )
+        return Unsettled(touched, snapshot, registration)
+
+    def settle(self, stored: Unsettled) -> bool:
+        """Note that this is in the store; whether there is more by now."""
+        entry = stored.entry
+        if isinstance(entry, Snapshot):
+            self.kept = () if entry.data is None else (entry.mark.sequence, *entry.keeps)
+            self.generation = entry.generation
+            self.marked = entry.mark
+            self.written = stored.registration
+        elif entry is not None:
+            self.marked = entry
+        with self._lock:
+            self.settled = stored.touched
+            return self.touched > stored.touched

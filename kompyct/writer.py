@@ -1,0 +1,246 @@
+"""How do snapshots reach the store behind the components' backs?
+
+Saves are collected and written together, with one sync for all; of several saves of a component
+only the last is written (S-24). Who cannot wait for that writes all that is collected at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kompyct import events
+from kompyct.clock import SECOND, Alarm, Clock
+from kompyct.errors import StoreError
+from kompyct.events import Event
+from kompyct.lifecycle import Status
+from kompyct.store.segments import Damage
+from kompyct.stored import Stored, Unsettled
+
+if TYPE_CHECKING:
+    from kompyct.store.snapshots import SnapshotStore
+
+DELAY = 0.05
+"""Seconds in which saves are collected."""
+
+FIRST_RETRY = 0.1
+LAST_RETRY = 5.0
+"""Seconds between attempts while the store fails; doubled each time."""
+
+MARK_PATIENCE = 1.0
+"""Seconds that a recovery waits for its mark; a disk that hangs must not end components."""
+
+
+class Writer:
+    """The one writer of a system's store; every method is for any thread.
+
+    Args:
+        store: belongs to the system until `close`.
+        clock: of the system.
+        emit: takes events.
+        name: of its thread.
+        threaded: False under virtual time, where the clock rings instead.
+    """
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        clock: Clock,
+        emit: Callable[[Event], object],
+        name: str,
+        *,
+        threaded: bool,
+    ) -> None:
+        self.store = store
+        self.components: dict[str, Stored] = {}  # by path, also of those that have ended
+        self._clock = clock
+        self._emit = emit
+        self._name = name
+        self._threaded = threaded
+        self._writing = threading.Lock()  # held by who writes, so that entries keep their order
+        self._changed = threading.Condition()  # protects all that follows
+        self._queue: deque[Stored] = deque()  # what is not settled, and is not being written
+        self._thread: threading.Thread | None = None
+        self._alarm: Alarm | None = None
+        self._urgent = False
+        self._closed = False
+        self._retry = 0.0  # seconds; > 0 while the store fails. Of who writes behind
+
+    def enqueue(self, stored: Stored) -> None:
+        """Write `stored` within the DELAY."""
+        with self._changed:
+            self._queue.append(stored)
+            if len(self._queue) == 1:
+                self._rouse()
+
+    def make_durable(self, stored: Stored) -> None:
+        """Return when all that `stored` was told so far is durable.
+
+        Raises:
+            StoreError: it is not.
+        """
+        touched = stored.touched
+        with self._writing:
+            if stored.settled < touched:  # somebody else may have written it meanwhile
+                self._write()
+
+    def mark(self, stored: Stored) -> None:
+        """Return when the mark of `stored` is durable, or the patience for that is over."""
+        stored.touch()
+        touched = stored.touched
+        if not self._threaded:
+            self._write_behind()
+            return
+        with self._changed:
+            self._urgent = True
+            self._rouse()
+            self._changed.wait_for(
+                lambda: stored.settled >= touched or self._retry > 0 or self._closed, MARK_PATIENCE
+            )
+
+    def flush(self) -> None:
+        """Return when all that was saved so far is durable.
+
+        Raises:
+            StoreError: it is not.
+        """
+        with self._writing:
+            self._write()
+
+    def close(self) -> StoreError | None:
+        """Write what is left and let the next writer in; returns what went wrong."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if self._alarm is not None:
+            self._alarm.silence()
+        if thread is not None:
+            thread.join(1.0)
+        problem = None
+        try:
+            self.flush()
+        except StoreError as error:
+            problem = error
+            self._complain(error, 0.0)
+        self.store.close()
+        return problem
+
+    def report_damage(self, damage: Damage) -> None:
+        """Tell of damage that the store has found."""
+        self._emit(
+            events.SnapshotDamaged(
+                *self._identity(),
+                damage.path.rpartition("/")[2],
+                damage.offset,
+                damage.length,
+                damage.what,
+                damage.torn,
+            )
+        )
+
+    # -- private ----------------------------------------------------------------------------
+
+    def _rouse(self) -> None:
+        """Have the queue written; the lock of `_changed` is held."""
+        if not self._threaded:
+            if self._alarm is None:
+                self._alarm = Alarm(self._clock.now() + round(DELAY * SECOND), self._ring)
+                self._clock.set(self._alarm)
+        elif self._thread is None and not self._closed:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            # No thread to be had, as at the interpreter's exit: the next save tries again, and
+            # `close` writes what is left.
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+        else:
+            self._changed.notify_all()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._write_behind()
+        with self._changed:
+            if self._queue and not self._closed:
+                delay = self._retry or DELAY
+                self._alarm = Alarm(self._clock.now() + round(delay * SECOND), self._ring)
+                self._clock.set(self._alarm)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._urgent:
+                    delay = self._retry or DELAY
+                    self._changed.wait_for(lambda: self._urgent or self._closed, delay)
+                self._urgent = False
+                if self._closed:
+                    return
+            self._write_behind()
+
+    def _write_behind(self) -> None:
+        try:
+            self.flush()
+        except StoreError as error:
+            self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
+            self._complain(error, self._retry)
+            with self._changed:
+                self._changed.notify_all()
+        else:
+            if self._retry:
+                self._retry = 0.0
+                self._emit(events.SnapshotsSaved(*self._identity()))
+
+    def _write(self) -> None:
+        """Write the queue; `_writing` is held."""
+        with self._changed:
+            batch = list(self._queue)
+            self._queue.clear()
+        if not batch:
+            return
+        unsettled = [(stored, stored.unsettled()) for stored in batch]
+        try:
+            self.store.save([found.entry for _, found in unsettled if found.entry is not None])
+        except BaseException as error:
+            with self._changed:
+                self._queue.extendleft(reversed(batch))
+            if isinstance(error, StoreError) or not isinstance(error, Exception):
+                raise
+            raise StoreError(
+                f"{self.store.owner}: the store raised {type(error).__qualname__}; see the cause"
+            ) from error
+        self._settle(unsettled)
+
+    def _settle(self, unsettled: list[tuple[Stored, Unsettled]]) -> None:
+        more = [stored for stored, found in unsettled if stored.settle(found)]
+        for stored, _ in unsettled:
+            # What has ended need not be kept in mind: the store knows it.
+            ended = stored.status is Status.RETIRED and stored not in more
+            if ended and self.components.get(stored.path) is stored:
+                del self.components[stored.path]
+        with self._changed:
+            self._queue.extend(more)
+            if more:
+                self._rouse()
+            self._changed.notify_all()
+
+    def _complain(self, error: StoreError, retry: float) -> None:
+        with self._changed:
+            waiting = len(self._queue)
+        self._emit(
+            events.SnapshotsNotSaved(
+                *self._identity(),
+                type(error).__qualname__,
+                error.errno,
+                error.phase,
+                waiting,
+                retry,
+                str(error),
+            )
+        )
+
+    def _identity(self) -> tuple[int, str, int, float]:
+        return 0, "store", 0, self._clock.now() / SECOND
