@@ -11,27 +11,35 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from kompyct.cell import START
+from kompyct import signals
+from kompyct.cell import START, Cell
 from kompyct.clock import SECOND
+from kompyct.creation import make_first
 from kompyct.errors import (
+    ArgumentError,
+    ComponentCreateError,
     ComponentDestroyedError,
+    KompyctError,
     ProcessLostError,
     StoreError,
     SystemShutdownError,
 )
+from kompyct.events import NotRecovered
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import Facts, FaultContext, FaultKind
 from kompyct.functions import find_function
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import new_ask
 from kompyct.registration import OUTSIDE, Registration
+from kompyct.reports import identity
 from kompyct.stored import Stored
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
-    from kompyct.cell import Cell
+    from kompyct.runtime import Runtime
     from kompyct.store.snapshots import Snapshot
     from kompyct.writer import Writer
 
@@ -132,6 +140,42 @@ def wait_until_recovered(cell: Cell, claimed: Future[None]) -> None:
     # `end()`, `ignore()`, or an action without another answer
     with suppress(ComponentDestroyedError):
         claimed.result(0)
+
+
+def recover_unclaimed(runtime: Runtime) -> list[Cell]:
+    """Go on with every component of an earlier process that nobody has created, parents first.
+
+    Those that cannot go on are reported and stay in the store. Those that were active are started.
+    """
+    writer = runtime.writer
+    assert writer is not None
+    recovered = []
+    for path in sorted(writer.store.paths(), key=lambda path: (path.count("/"), path)):
+        snapshots = () if path in writer.components else writer.store.load(path)
+        if not snapshots or snapshots[0].mark.status is Status.RETIRED:
+            continue
+        factory = partial(_no_factory, path)
+        cell = Cell(
+            runtime, next(runtime.numbers), path, factory, runtime.backend, runtime.options
+        )
+        try:
+            if "/" in path:
+                raise ComponentCreateError("its parent is not there")
+            make_first(cell, fresh=False)
+        except KompyctError as error:
+            runtime.emit(NotRecovered(*identity(cell), str(error)))
+        else:
+            recovered.append(cell)
+            if snapshots[0].mark.active:
+                cell.signal(signals.start, None)
+    return recovered
+
+
+def _no_factory(path: str) -> NoReturn:
+    raise ArgumentError(
+        f"component {path!r} was created by an earlier process, whose factory is not known; "
+        "answer fault.restart(factory), or create it instead of calling recover()"
+    )
 
 
 def _registration(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Registration:

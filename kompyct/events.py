@@ -290,7 +290,7 @@ class SnapshotsNotSaved(Event):
     detail: str
 
     def __str__(self) -> str:
-        return f"the snapshots of {self.waiting} components were not saved: {self.detail}"
+        return f"the store failed, the snapshots of {self.waiting} components wait: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)

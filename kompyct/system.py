@@ -306,6 +306,29 @@ class ComponentSystem:
             raise StoreError(f"system {self.name!r} has no store; give it store=")
         writer.flush()
 
+    def recover(self) -> tuple[ComponentRef[Any], ...]:
+        """Go on with every component of an earlier process that nobody has created.
+
+        Each by its stored recovery function, as `create` does it, on the system's own backend and
+        with the default budget; those that were active are started. Call it once everything that
+        the program creates by itself has been created. What cannot go on stays in the store and
+        is reported by an event `NotRecovered`.
+
+        Returns: refs of those that were recovered, or have ended as their functions wanted.
+
+        Raises:
+            StoreError: the store cannot be read, or there is none.
+            SystemShutdownError: the system is shutting down.
+        """
+        runtime = self._runtime
+        if runtime.stopping:
+            self._refuse_new()
+        if runtime.writer is None:
+            raise StoreError(f"system {self.name!r} has no store; give it store=")
+        from kompyct.claims import recover_unclaimed  # most systems have no store
+
+        return tuple(ref_to(cell) for cell in recover_unclaimed(runtime))
+
     @property
     def late_replies(self) -> int:
         """Replies so far that came after their asker had given up."""

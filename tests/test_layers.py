@@ -44,6 +44,7 @@ LATE = {
     ("store.compression", "zstandard"): "the one owner of it, and an extra",
     ("store.formats", "bson"): "the one owner of it, and an extra",
     ("creation", "claims"): "with what it needs; most systems have no store",
+    ("system", "claims"): "with what it needs; most systems have no store",
     ("runtime", "store.directory"): "most systems have no store",
     ("runtime", "store.snapshots"): "most systems have no store",
     ("runtime", "writer"): "with what it needs; most systems have no store",
@@ -63,11 +64,11 @@ LONGER = {
     "faults": (365, "what a recovery function may look at and answer, most of it docstrings"),
     "runtime": (360, "the parts of a system and their order at the end, in one place"),
     "supervisor": (360, "what follows a fault, and the order of the end, are one protocol"),
-    "system": (440, "the public face: two thirds of it are docstrings"),
+    "system": (465, "the public face: two thirds of it are docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
-    "store.files": (490, "all system calls on durable files: one place for one thing"),
+    "store.files": (520, "all system calls on durable files: one place for one thing"),
     "store.directory": (340, "one lock over all of it"),
-    "store.atomic": (340, "what a user of a store may call, most of it docstrings"),
+    "store.atomic": (365, "what a user of a store may call, most of it docstrings"),
 }
 """Modules above MAX_LINES: how long they may be, and why."""
 

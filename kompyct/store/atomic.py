@@ -29,6 +29,7 @@ from kompyct.store.trust import (
     Trust,
     check_folder,
     check_local,
+    check_no_link,
     check_trust,
     is_signed,
     sign,
@@ -78,9 +79,13 @@ class AtomicStore(Generic[T]):
         self.ignore_inner_exits = ignore_inner_exits
         self.level = 0
         self._file = checked_path(path)
+        if trust is not None:
+            check_trust(trust)
+        elif runs_code(format):  # naming pickle means that (S-28)
+            trust = "local"
         self._trust = trust
         self._keep_previous = keep_previous
-        self._max_bytes = max_bytes
+        self._max_bytes = _checked_size(max_bytes)
         self._synced = True
         self._default = _copied(default)
         self._committed: bytes | None = None  # the content that was last read or written
@@ -194,6 +199,7 @@ class AtomicStore(Generic[T]):
         local = self._trust == "local"
         if local:
             check_folder(os.path.dirname(os.path.abspath(path)))
+            check_no_link(path)
         found = files.read(path, self._max_bytes, follow=not local)
         if found is None:
             return None
@@ -234,17 +240,17 @@ class AtomicStore(Generic[T]):
                 path=self._file,
                 phase="encode",
             ) from error
-        if len(content) > self._max_bytes:
+        written = sign(content, self._trust) if isinstance(self._trust, bytes) else content
+        if len(written) > self._max_bytes:
             raise StoreError(
-                f"{self._file}: {len(content)} bytes are more than the {self._max_bytes} that "
+                f"{self._file}: {len(written)} bytes are more than the {self._max_bytes} that "
                 "max_bytes= allows; nothing was written",
                 path=self._file,
                 phase="encode",
                 errno=errno.EFBIG,
             )
-        written = content
-        if isinstance(self._trust, bytes):
-            written = sign(content, self._trust)
+        if self._trust == "local":
+            check_no_link(self._file)  # it may have been planted since
         kept = self._previous if self._keep_previous else None
         synced = files.replace(self._file, written, previous=kept)
         self._committed = content
@@ -294,10 +300,6 @@ def open_store(
         BackendMissingError: bson is not installed.
     """
     binary, resolved = resolve_format(format)
-    if trust is not None:
-        check_trust(trust)
-    elif runs_code(resolved):
-        trust = "local"
     return AtomicStore(
         path,
         default,
@@ -325,6 +327,14 @@ def checked_path(path: object) -> str:
     if not text or "\0" in text:
         raise ArgumentError(f"path is {path!r}; give the path of a file")
     return os.path.abspath(text)
+
+
+def _checked_size(max_bytes: int) -> int:
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
+        raise ArgumentTypeError(f"max_bytes is {max_bytes!r}; give a whole number > 0")
+    if max_bytes < 1:
+        raise ArgumentError(f"max_bytes is {max_bytes}; give a whole number > 0")
+    return max_bytes
 
 
 def _copied(default: T) -> T:

@@ -90,7 +90,7 @@ def open_to_read(path: str, *, follow: bool = True) -> int | None:
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):
         _close(descriptor)
-        refuse(path, f"is {_kind_of(kind)}", errno.EISDIR if stat.S_ISDIR(kind) else None)
+        refuse(path, f"is {_kind_of(kind)}", _errno_of(kind))
     return descriptor
 
 
@@ -149,22 +149,31 @@ def replace(path: str, data: bytes, *, previous: str | None = None) -> bool:
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
-    descriptor, temporary = _make_temporary(folder, name)
+    old = status_of(target)
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
+    # Opened before anything is changed: afterwards there may be no handle left for it.
+    folder_descriptor = _open_folder(folder, target)
     try:
-        _write_all(descriptor, data, target)
-        _take_over_owner(descriptor, target)
-        synced = sync(descriptor, target)
-        if previous is not None:
-            _keep_previous(target, previous)
-        with phase("rename", target):
-            os.replace(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+        descriptor, temporary = _make_temporary(folder, name, target)
+        try:
+            _write_all(descriptor, data, target)
+            _take_over_owner(descriptor, old, target)
+            synced = sync(descriptor, target)
+            if previous is not None:
+                _keep_previous(target, previous)
+            with phase("rename", target):
+                os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            _close(descriptor)  # not before the rename: without its lock it could be swept
+        return _sync_folder(folder_descriptor, folder, after_rename=True) and synced
     finally:
-        _close(descriptor)  # not before the rename: without its lock it could be swept
-    return sync_folder(folder, after_rename=True) and synced
+        if folder_descriptor is not None:
+            _close(folder_descriptor)
 
 
 def sweep(folder: str, name: str | None = None) -> None:
@@ -179,13 +188,13 @@ def sweep(folder: str, name: str | None = None) -> None:
                 _sweep_one(os.path.join(folder, entry))
 
 
-def _make_temporary(folder: str, name: str) -> tuple[int, str]:
+def _make_temporary(folder: str, name: str, target: str) -> tuple[int, str]:
     """Create and lock a temporary beside `name`; (descriptor, path)."""
     start = os.path.join(folder, _temporary_start(name))
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flag("O_NOFOLLOW")
     while True:
         path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
-        with phase("open", path):
+        with phase("open", target):
             descriptor = os.open(path, flags, FILE_MODE)
         if fcntl is None:
             return descriptor, path
@@ -219,13 +228,10 @@ def _temporary_start(name: str) -> str:
     return f".{name}."
 
 
-def _take_over_owner(descriptor: int, target: str) -> None:
+def _take_over_owner(descriptor: int, old: os.stat_result | None, target: str) -> None:
     """Give the new file mode and owner of the one it will replace, if there is one."""
-    old = status_of(target, follow=False)
     if old is None:
         return
-    if not stat.S_ISREG(old.st_mode):
-        refuse(target, f"is {_kind_of(old.st_mode)}", errno.EISDIR)
     with phase("write", target):
         new = os.fstat(descriptor)
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
@@ -236,24 +242,26 @@ def _take_over_owner(descriptor: int, target: str) -> None:
 
 def _keep_previous(target: str, previous: str) -> None:
     """Let `previous` be the file that is `target` now."""
-    folder, name = os.path.split(previous)
+    folder, name = os.path.split(target)
     for _ in range(3):
         link = f"{os.path.join(folder, _temporary_start(name))}{os.urandom(8).hex()}{TEMPORARY}"
         try:
             os.link(target, link)
             os.replace(link, previous)
-            # rename does nothing where both names are the same file already
-            with suppress(FileNotFoundError):
-                os.unlink(link)
             return
         except FileNotFoundError:
             if not os.path.exists(target):
                 return  # there is no previous one
             # otherwise somebody has swept the link, whose lock nobody holds: once more
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in _NO_LINKS or os.path.exists(link):
                 raise _translated(error, previous, "rename") from error
             break
+        finally:
+            # It is there still if it was not renamed, for whatever reason; and rename does
+            # nothing where both names are the same file already.
+            with suppress(OSError):
+                os.unlink(link)
     found = read(target, 1 << 62)
     if found is not None:
         replace(previous, found[0])
@@ -372,21 +380,35 @@ def sync(descriptor: int, path: str) -> bool:
     return True
 
 
-def sync_folder(path: str, *, after_rename: bool = False) -> bool:
+def sync_folder(path: str) -> bool:
     """Have the disk take the names in the folder; returns as `sync`.
 
     Raises:
         DurabilityError: the disk did not take them.
         StoreError: the folder cannot be opened.
     """
-    if not hasattr(os, "O_DIRECTORY"):  # Windows knows no such thing
-        return False
-    descriptor = -1
+    descriptor = _open_folder(path, path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return _sync_folder(descriptor, path, after_rename=False)
+    finally:
+        if descriptor is not None:
+            _close(descriptor)
+
+
+def _open_folder(path: str, about: str) -> int | None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot sync folders
+        return None
+    with phase("open", about):
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync_folder(descriptor: int | None, path: str, *, after_rename: bool) -> bool:
+    if descriptor is None:
+        return False
+    try:
         os.fsync(descriptor)
     except OSError as error:
-        if descriptor >= 0 and error.errno in _NO_SYNC:
+        if error.errno in _NO_SYNC:
             return False
         left = "the new file or the old one" if after_rename else "what was made or nothing"
         raise DurabilityError(
@@ -395,9 +417,6 @@ def sync_folder(path: str, *, after_rename: bool = False) -> bool:
             phase="sync-folder",
             errno=error.errno,
         ) from error
-    finally:
-        if descriptor >= 0:
-            _close(descriptor)
     return True
 
 
@@ -465,6 +484,10 @@ def _kind_of(mode: int) -> str:
         (stat.S_ISREG, "a file"),
     )
     return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def _errno_of(mode: int) -> int | None:
+    return errno.EISDIR if stat.S_ISDIR(mode) else None
 
 
 def _write_all(descriptor: int, data: bytes, path: str) -> None:

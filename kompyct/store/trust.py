@@ -36,8 +36,8 @@ def check_trust(trust: object) -> None:
     if trust == "local":
         return
     if not isinstance(trust, bytes):
-        what = repr(trust) if isinstance(trust, str) else type(trust).__qualname__
-        raise ArgumentTypeError(f"trust is {what}; give 'local' or a key of bytes")
+        kind = type(trust).__qualname__  # never its value: it may be a key given as text
+        raise ArgumentTypeError(f"trust is a {kind}; give 'local' or a key of bytes")
     if len(trust) < MIN_KEY:
         raise ArgumentError(
             f"the key in trust= has {len(trust)} bytes; give at least {MIN_KEY} random ones"
@@ -64,6 +64,18 @@ def check_local(path: str, status: os.stat_result) -> None:
         _distrust(path, f"can be written by group {status.st_gid}", "chmod g-w it")
 
 
+def check_no_link(path: str) -> None:
+    """Refuse a link where a file or folder of one's own is expected.
+
+    Raises:
+        TrustError: it is one.
+        StoreError: it cannot be looked at.
+    """
+    status = files.status_of(path, follow=False)
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        _distrust(path, "is a link", "give what it leads to")
+
+
 def check_folder(path: str) -> None:
     """`check_local` for the folder `path`, which must be no link.
 
@@ -71,12 +83,10 @@ def check_folder(path: str) -> None:
         TrustError: as there.
         StoreError: it cannot be looked at.
     """
+    check_no_link(path)
     status = files.status_of(path, follow=False)
-    if status is None:
-        return
-    if stat.S_ISLNK(status.st_mode):
-        _distrust(path, "is a link", "give the folder itself")
-    check_local(path, status)
+    if status is not None:
+        check_local(path, status)
 
 
 def sign(data: bytes, key: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""Do programs written for the ancestors work after changing the import?"""
