@@ -43,6 +43,9 @@ MAX_RETIRED = 1000
 MAX_SET_ASIDE = 1 << 26
 """Bytes of a damaged place that are kept."""
 
+LOCK = "lock"
+"""The file in the folder that its writer has locked."""
+
 DAMAGED = "damaged"
 """The folder within the folder where damaged bytes are kept."""
 
@@ -327,6 +330,6 @@ def _locked(path: str, *, local: bool) -> FileLock:
     files.make_folder(path)
     if local:
         check_folder(path)
-    lock = FileLock(os.path.join(path, "lock"))
+    lock = FileLock(os.path.join(path, LOCK))
     lock.acquire()
     return lock

@@ -98,6 +98,21 @@ class FileLock:
         return "another process"
 
 
+def is_locked(path: str) -> bool:
+    """Whether somebody has the lock of the file `path`; nothing is changed."""
+    if fcntl is None:
+        return False
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            files.close(descriptor)
+    return False
+
+
 _held: WeakSet[FileLock] = WeakSet()
 """The locks of this process, for a forked child to close (docs/decisions/0009)."""
 
