@@ -384,6 +384,8 @@ class Cell(Mailbox):
         registration = component._kompyct_registration
         if self.stored is not None and registration is not None:  # by its __init__
             self.stored.save(registration, self.incarnation)
+            if self.runtime.durability == "durable":
+                self.stored.make_durable()
         return component
 
     def end_period(self) -> None:

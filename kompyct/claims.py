@@ -186,9 +186,8 @@ def _registration(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Registration:
     def saved_at(snapshot: Snapshot) -> int:
         return now - round(max(wall - snapshot.saved_at, 0.0) * SECOND)
 
-    registration = Registration(
-        find_function(newest.function, cell.path), newest.data, saved_at(newest), 0, OUTSIDE
-    )
+    function = runtime.bound(lambda: find_function(newest.function, cell.path))
+    registration = Registration(function, newest.data, saved_at(newest), 0, OUTSIDE)
     registration.stored_as = newest.function
     registration.sequence = newest.mark.sequence
     registration.attempts = newest.mark.attempts

@@ -170,7 +170,8 @@ class Component(Generic[M]):
             snapshot: any value that can be pickled; left out, there is no snapshot.
             durability: "memory": in a system with a store, a component with a name has its saves
                 written there at most 100 ms later. "durable": the call returns when it is on the
-                disk. None: as the system was told.
+                disk. None: as the system was told. What `__init__` saves is stored when the
+                component has been made.
 
         Raises:
             ArgumentTypeError: `function` is not callable.

@@ -206,7 +206,7 @@ class FaultContext(Generic[S]):
             if registration is None or registration.data is None:
                 facts.decoded = None
             else:
-                facts.decoded = facts.cell.runtime.codec.decode(registration.data)
+                facts.decoded = facts.cell.runtime.decode(registration.data)
         snapshot: S = facts.decoded
         return snapshot
 
@@ -234,7 +234,7 @@ class FaultContext(Generic[S]):
         if facts.older_decoded is _UNREAD:
             registration = facts.registration
             older = registration.older if registration is not None else ()
-            decode = facts.cell.runtime.codec.decode
+            decode = facts.cell.runtime.decode
             facts.older_decoded = tuple(decode(data) for data, _, _ in older)
         older_snapshots: tuple[S, ...] = facts.older_decoded
         return older_snapshots
@@ -320,7 +320,7 @@ class FaultContext(Generic[S]):
         if registration is not None and registration.data is not None:
             chain.append((registration.sequence, registration.data))
             chain += [(sequence, data) for data, _, sequence in registration.older]
-        decode = self._facts.cell.runtime.codec.decode
+        decode = self._facts.cell.runtime.decode
         for sequence, data in chain:
             if tried is None or sequence < tried:
                 assert registration is not None

@@ -280,6 +280,35 @@ class EarlyRef(ComponentRef[M]):
             )
 
 
+class RestoredRef(ComponentRef[M]):
+    """A ref that was decoded from a snapshot of an earlier run.
+
+    It is bound by its path when it is used: to the component that has that path then, in the
+    system that decoded it. From then on it is a ref like any other (S-17).
+    """
+
+    __slots__ = ("_bound", "_origin", "_runtime")
+
+    def __init__(self, runtime: Any, key: str, path: str, component_id: int) -> None:
+        self._runtime = runtime
+        self._origin = (key, path, component_id)
+        self._bound: Cell | None = None
+
+    @property
+    def _cell(self) -> Cell:  # type: ignore[override]  # the slot of an ordinary ref
+        if self._bound is None:
+            _, path, number = self._origin
+            self._bound = self._runtime.registry.find(path)
+            if self._bound is None:
+                return LostCell(self._runtime, path, number)  # type: ignore[return-value]
+        return self._bound
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._bound is None:
+            return _find, self._origin
+        return ComponentRef.__reduce__(self)
+
+
 def ref_to(cell: Cell) -> ComponentRef[Any]:
     """A ref of the component that `cell` runs."""
     return InlineRef(cell) if cell.options.inline_asks else ComponentRef(cell)
@@ -316,6 +345,9 @@ def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
     What is not there any more is found out when the ref is used (S-17).
     """
     runtime = living_systems.get(key)
+    earlier = runtime is None or (runtime.stopping and runtime is not here.decoding)
+    if earlier and here.decoding is not None and not path.startswith("#"):
+        return RestoredRef(here.decoding, key, path, component_id)
     ref = None if runtime is None else runtime.ref_of(component_id)
     if ref is None:
         lost = LostCell(runtime or LostRuntime(key), path, component_id)

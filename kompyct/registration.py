@@ -87,6 +87,7 @@ class Registration:
             self.suspect = previous.suspect
             self.restored = data if self.hook is START else previous.restored
             self.tried = previous.tried
+            self.before_shutdown = previous.before_shutdown
         return self
 
     def counts(self, sequence: int) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kompyct import signals
 from kompyct.backends import Graveyard, check_kind, make_backend
@@ -36,6 +36,7 @@ from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
 from kompyct.reports import identity
 from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
+from kompyct.waiting import here
 
 if TYPE_CHECKING:
     import pykka
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from kompyct.stored import Stored
     from kompyct.system import ComponentSystem
     from kompyct.writer import Writer
+
+T = TypeVar("T")
 
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that leaving `with` gives a system to end."""
@@ -106,7 +109,12 @@ class Runtime:
         self.backend = self._backends[kind]
         # Where supervisor and recoveries run; threads of its own would only add hand-offs.
         self._core = self.backend if kind != "thread" else self.backend_of("pool")
-        self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
+        try:
+            self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
+        except RuntimeError:  # there is no thread to be had
+            if opened is not None:
+                opened.close()
+            raise
         if opened is not None:
             self.writer = self._make_writer(opened)
         living_systems[self.key] = self
@@ -136,6 +144,22 @@ class Runtime:
     def unwatch(self, deadline: Deadline) -> None:
         """The watchdog need not look after it any more."""
         self._core.unwatch(deadline)
+
+    def decode(self, snapshot: bytes) -> Any:
+        """The value of a snapshot; refs of an earlier run in it are bound to this system (S-17).
+
+        Raises:
+            SnapshotError, VersionError: it cannot be built again.
+        """
+        return self.bound(lambda: self.codec.decode(snapshot))
+
+    def bound(self, decode: Callable[[], T]) -> T:
+        """Call `decode`, and bind refs of an earlier run in what it decodes to this system."""
+        before, here.decoding = here.decoding, self
+        try:
+            return decode()
+        finally:
+            here.decoding = before
 
     def mark(self, stored: Stored) -> None:
         """Have it durable how often the snapshot of `stored` was tried, if the disk goes along."""

@@ -38,15 +38,16 @@ class Stored:
     """
 
     __slots__ = (
-        "_base", "_lock", "_pending", "_writer", "active", "generation", "kept", "marked", "path",
-        "settled", "status", "touched", "written",
+        "_base", "_lock", "_over", "_pending", "_writer", "active", "generation", "kept",
+        "marked", "path", "settled", "status", "touched", "written",
     )  # fmt: skip
 
     def __init__(self, writer: Writer, path: str, incarnation: int) -> None:
         self.path = path
         self._base = incarnation
         self._writer = writer
-        self._lock = allocate_lock()  # protects _pending and touched
+        self._lock = allocate_lock()  # protects _over, _pending and touched
+        self._over = False  # whether the component has ended: a late thread saves no more
         self._pending: tuple[Registration, int, float] | None = None  # with incarnation and time
         self.touched = 0
         self.status = Status.UNFINISHED  # written by the turn
@@ -81,7 +82,9 @@ class Stored:
     def end(self, status: Status) -> None:
         """Have it stored what became of the component, in its turn."""
         self.status = status
-        pending = self._pending
+        with self._lock:
+            self._over = True
+            pending = self._pending
         if status is Status.CLEAN and pending is not None:
             registration = pending[0]
             # Handed out after an orderly shutdown, and no fault since: it was no attempt (S-26).
@@ -98,7 +101,8 @@ class Stored:
         order = (incarnation, registration.sequence)
         with self._lock:
             pending = self._pending
-            if pending is not None and order < (pending[1], pending[0].sequence):
+            late = pending is not None and order < (pending[1], pending[0].sequence)
+            if late or self._over:
                 raise IncarnationEndedError(
                     f"incarnation {incarnation} of component {self.path!r} has ended; "
                     "nothing was changed"

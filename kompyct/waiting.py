@@ -35,13 +35,15 @@ class Runner(Protocol):
 class _Here(threading.local):
     runner: Runner | None = None
     creating: Any = None
+    decoding: Any = None
 
 
 here = _Here()
 """`here.runner` is what runs components on this thread; None on any other thread.
 
 `here.creating` is the cell whose factory this thread is calling, so that `self.ref` works in
-`__init__`.
+`__init__`. `here.decoding` is the runtime of the system for which this thread decodes a snapshot,
+so that refs in it find their components (S-17).
 """
 
 _edges = allocate_lock()  # protects every cell's `asking`, so that of a circle exactly one fails

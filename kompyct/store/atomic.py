@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
+from kompyct.clock import nanoseconds
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -130,15 +131,19 @@ class AtomicStore(Generic[T]):
 
         Args:
             change: takes the value, returns the new one; called with the lock held.
-            timeout: seconds to wait for the lock.
+            timeout: seconds, >= 0, to wait for the lock.
 
         Returns: the new value.
 
         Raises:
+            ArgumentError, ArgumentTypeError: for bad values.
             StoreLockedError: somebody else has had the lock for so long.
             StoreError: as `reload` and `commit`.
             Exception: what `change` raises; nothing is written then.
         """
+        if not callable(change):
+            raise ArgumentTypeError(f"change is {change!r}; give a function of the value")
+        nanoseconds(timeout, "timeout")
         lock = FileLock(os.path.realpath(self._file) + ".lock")
         lock.acquire(timeout)
         try:
