@@ -383,9 +383,8 @@ class Cell(Mailbox):
         component._kompyct_cell = self
         registration = component._kompyct_registration
         if self.stored is not None and registration is not None:  # by its __init__
-            self.stored.save(registration, self.incarnation)
-            if self.runtime.durability == "durable":
-                self.stored.make_durable()
+            durably = self.runtime.durability == "durable"
+            self.stored.save(registration, self.incarnation, durably=durably)
         return component
 
     def end_period(self) -> None:

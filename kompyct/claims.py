@@ -96,9 +96,8 @@ def go_on(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Future[None]:
     if registration.data is not None:
         registration.suspect += 1
         registration.restored = registration.data
-    stored.touch()
     with suppress(StoreError):  # a full disk must not stop the start; the writer reports it
-        stored.make_durable()
+        stored.touch(durably=True)
     writer.components[stored.path] = stored
     cell.recovery = registration
     cell.state = State.FAULTY

@@ -217,9 +217,8 @@ class Component(Generic[M]):
         self._kompyct_registration = registration.following(before)
         if self._kompyct_cell is None:
             return  # stored when there is something to recover
-        stored.save(registration, incarnation)
-        if (durability or runtime.durability) == "durable":
-            stored.make_durable()
+        durably = (durability or runtime.durability) == "durable"
+        stored.save(registration, incarnation, durably=durably)
 
     def keep(self, resource: AbstractContextManager[T]) -> T:
         """Enter `resource` and tie it to this active period.

@@ -92,11 +92,12 @@ class Stored:
                 registration.suspect = registration.before_shutdown
         self.touch()
 
-    def save(self, registration: Registration, incarnation: int) -> None:
-        """Have `registration` stored, behind the caller's back; from any thread.
+    def save(self, registration: Registration, incarnation: int, *, durably: bool = False) -> None:
+        """Have `registration` stored, behind the caller's back or `durably`; from any thread.
 
         Raises:
             IncarnationEndedError: a later incarnation has saved already (S-06).
+            StoreError: it is not durable; it stays to be stored, and will be tried again.
         """
         order = (incarnation, registration.sequence)
         with self._lock:
@@ -108,23 +109,21 @@ class Stored:
                     "nothing was changed"
                 )
             self._pending = (registration, incarnation, time.time())
-        self.touch()
+        self.touch(durably=durably)
 
-    def make_durable(self) -> None:
-        """Return when all that was said so far is durable.
+    def touch(self, *, durably: bool = False) -> None:
+        """Have stored what has changed, behind the caller's back or `durably`; from any thread.
 
         Raises:
-            StoreError: it is not; it stays to be stored, and will be tried again.
+            StoreError: it is not durable; it stays to be stored, and will be tried again.
         """
-        self._writer.make_durable(self)
-
-    def touch(self) -> None:
-        """Have stored what has changed; from any thread."""
         with self._lock:
-            self.touched += 1
-            is_first = self.touched == self.settled + 1
+            self.touched = touched = self.touched + 1
+            is_first = touched == self.settled + 1
         if is_first:
-            self._writer.enqueue(self)
+            self._writer.enqueue(self, behind=not durably)
+        if durably:
+            self._writer.make_durable(self, touched)
 
     def continue_from(
         self, registration: Registration, newest: Snapshot, kept: tuple[int, ...]

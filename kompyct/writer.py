@@ -7,6 +7,7 @@ only the last is written (S-24). Who cannot wait for that writes all that is col
 from __future__ import annotations
 
 import threading
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +33,18 @@ LAST_RETRY = 5.0
 
 MARK_PATIENCE = 1.0
 """Seconds that a recovery waits for its mark; a disk that hangs must not end components."""
+
+
+class _Turn:
+    """Somebody who sleeps until `stored` has been written up to `touched`, or it is his turn."""
+
+    __slots__ = ("stored", "touched", "woken")
+
+    def __init__(self, stored: Stored, touched: int) -> None:
+        self.stored = stored
+        self.touched = touched
+        self.woken = allocate_lock()
+        self.woken.acquire()
 
 
 class Writer:
@@ -65,27 +78,39 @@ class Writer:
         self._queue: deque[Stored] = deque()  # what is not settled, and is not being written
         self._thread: threading.Thread | None = None
         self._alarm: Alarm | None = None
+        self._behind = False  # whether something in the queue is to be written behind
+        self._waiting: list[_Turn] = []  # who sleeps until somebody has written
         self._urgent = False
         self._closed = False
         self._retry = 0.0  # seconds; > 0 while the store fails. Of who writes behind
 
-    def enqueue(self, stored: Stored) -> None:
-        """Write `stored` within the DELAY."""
+    def enqueue(self, stored: Stored, *, behind: bool) -> None:
+        """Take up `stored`, and if `behind`, write it within the DELAY."""
         with self._changed:
             self._queue.append(stored)
-            if len(self._queue) == 1:
+            if behind and not self._behind:
+                self._behind = True
                 self._rouse()
 
-    def make_durable(self, stored: Stored) -> None:
-        """Return when all that `stored` was told so far is durable.
+    def make_durable(self, stored: Stored, touched: int) -> None:
+        """Return when what `stored` was told up to that touch is durable.
+
+        One of those who want that writes for all; the others sleep until he has.
 
         Raises:
-            StoreError: it is not.
+            StoreError: it is not durable; it will be tried again.
         """
-        touched = stored.touched
-        with self._writing:
-            if stored.settled < touched:  # somebody else may have written it meanwhile
-                self._write()
+        while stored.settled < touched:
+            if not self._writing.acquire(False):
+                turn = _Turn(stored, touched)
+                with self._changed:
+                    self._waiting.append(turn)
+                # Who writes releases first and looks for the waiting then; so if that look came
+                # before this one was there, the lock is free by now, or has its next holder.
+                if not self._writing.acquire(False):
+                    turn.woken.acquire()
+                    continue
+            self._write_now()
 
     def mark(self, stored: Stored) -> None:
         """Return when the mark of `stored` is durable, or the patience for that is over."""
@@ -95,7 +120,7 @@ class Writer:
             self._write_behind()
             return
         with self._changed:
-            self._urgent = True
+            self._behind = self._urgent = True
             self._rouse()
             self._changed.wait_for(
                 lambda: stored.settled >= touched or self._retry > 0 or self._closed, MARK_PATIENCE
@@ -107,8 +132,8 @@ class Writer:
         Raises:
             StoreError: it is not.
         """
-        with self._writing:
-            self._write()
+        self._writing.acquire()
+        self._write_now()
 
     def close(self) -> StoreError | None:
         """Write what is left and let the next writer in; returns what went wrong."""
@@ -144,6 +169,26 @@ class Writer:
 
     # -- private ----------------------------------------------------------------------------
 
+    def _write_now(self) -> None:
+        """Write the queue, and give back the right to, `_writing`, which is held."""
+        try:
+            self._write()
+        except BaseException:
+            with self._changed:
+                self._behind = True
+                self._rouse()
+            raise
+        finally:
+            self._writing.release()
+            with self._changed:
+                waiting, self._waiting = self._waiting, []
+                unsettled = [turn for turn in waiting if turn.stored.settled < turn.touched]
+                # One of those who came too late for this time writes for them all the next time.
+                self._waiting = unsettled[1:]
+            for turn in waiting:
+                if turn.stored.settled >= turn.touched or turn is unsettled[0]:
+                    turn.woken.release()
+
     def _rouse(self) -> None:
         """Have the queue written; the lock of `_changed` is held."""
         if not self._threaded:
@@ -164,7 +209,7 @@ class Writer:
         self._alarm = None
         self._write_behind()
         with self._changed:
-            if self._queue and not self._closed:
+            if self._behind and not self._closed:
                 delay = self._retry or DELAY
                 self._alarm = Alarm(self._clock.now() + round(delay * SECOND), self._ring)
                 self._clock.set(self._alarm)
@@ -172,7 +217,7 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
+                self._changed.wait_for(lambda: self._behind or self._closed)
                 if not self._urgent:
                     delay = self._retry or DELAY
                     self._changed.wait_for(lambda: self._urgent or self._closed, delay)
@@ -199,6 +244,7 @@ class Writer:
         with self._changed:
             batch = list(self._queue)
             self._queue.clear()
+            self._behind = False
         if not batch:
             return
         unsettled = [(stored, stored.unsettled()) for stored in batch]
@@ -224,6 +270,7 @@ class Writer:
         with self._changed:
             self._queue.extend(more)
             if more:
+                self._behind = True
                 self._rouse()
             self._changed.notify_all()
 
