@@ -66,7 +66,7 @@ class Cell(Mailbox):
         runtime: Runtime,
         number: int,
         name: str | None,
-        factory: Callable[[], Component[Any]],
+        factory: Callable[[], Component[Any]] | None,
         backend: Any,
         options: Options,
     ) -> None:

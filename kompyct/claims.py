@@ -11,15 +11,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from kompyct import signals
 from kompyct.cell import START, Cell
 from kompyct.clock import SECOND
 from kompyct.creation import make_first
 from kompyct.errors import (
-    ArgumentError,
     ComponentCreateError,
     ComponentDestroyedError,
     KompyctError,
@@ -153,10 +151,8 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
         snapshots = () if path in writer.components else writer.store.load(path)
         if not snapshots or snapshots[0].mark.status is Status.RETIRED:
             continue
-        factory = partial(_no_factory, path)
-        cell = Cell(
-            runtime, next(runtime.numbers), path, factory, runtime.backend, runtime.options
-        )
+        number = next(runtime.numbers)
+        cell = Cell(runtime, number, path, None, runtime.backend, runtime.options)
         try:
             if "/" in path:
                 raise ComponentCreateError("its parent is not there")
@@ -168,13 +164,6 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
             if snapshots[0].mark.active:
                 cell.signal(signals.start, None)
     return recovered
-
-
-def _no_factory(path: str) -> NoReturn:
-    raise ArgumentError(
-        f"component {path!r} was created by an earlier process, whose factory is not known; "
-        "answer fault.restart(factory), or create it instead of calling recover()"
-    )
 
 
 def _registration(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Registration:

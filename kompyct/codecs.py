@@ -166,7 +166,7 @@ class _Pair:
         """
         try:
             data = self._pair.dumps(value)
-            return self._head + (data.encode() if isinstance(data, str) else bytes(data))
+            return self._head + (data.encode() if isinstance(data, str) else memoryview(data))
         except Exception as error:
             raise _cannot(value, self._name, error) from error
 

@@ -19,6 +19,7 @@ from kompyct.store.directory import LOCK, DirectoryStore
 from kompyct.store.locks import is_locked
 from kompyct.store.segments import Contents, Damage, Located
 from kompyct.store.snapshots import Removal, Snapshot
+from kompyct.store.trust import check_trust
 
 KEY = "KOMPYCT_KEY_FILE"
 """The environment variable that names the file with the key of a store."""
@@ -46,13 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=run)
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, and not at the interpreter's end, where its error is lost
+        return code
     except KompyctError as error:
         print(f"kompyct: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # as with `| head`
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):  # as with `| head`
+            return 0
+        print(f"kompyct: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -109,8 +115,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     """Remove all generations of a component; not while a program has the store."""
-    if not os.path.isdir(options.store):
-        raise StoreError(f"{options.store} is no folder", path=options.store, phase="open")
+    with _read(options):  # a folder that is no store is left alone
+        pass
     store = DirectoryStore(options.store, trust=_key(options) or "local")
     try:
         if options.component not in store.paths():
@@ -145,7 +151,12 @@ class _Reading:
 
 
 def _read(options: argparse.Namespace) -> _Reading:
-    return _Reading(segments.read_folder(options.store, _key(options), local=False))
+    contents = segments.read_folder(options.store, _key(options), local=False)
+    if not contents.segments and not os.path.lexists(os.path.join(options.store, LOCK)):
+        raise StoreError(
+            f"{options.store} is no store of snapshots", path=options.store, phase="open"
+        )
+    return _Reading(contents)
 
 
 def _key(options: argparse.Namespace) -> bytes:
@@ -153,7 +164,9 @@ def _key(options: argparse.Namespace) -> bytes:
         return b""
     try:
         with open(options.key_file, "rb") as file:
-            return file.read()
+            key = file.read()
+        check_trust(key)
+        return key
     except OSError as error:
         raise StoreError(
             f"{options.key_file}: the key cannot be read: {error.strerror}",

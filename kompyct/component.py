@@ -202,7 +202,8 @@ class Component(Generic[M]):
         stored = cell.stored
         if stored is None:
             if durability is not None:
-                check_durability(durability, self._kompyct_path(), has_store=False)
+                path = self._kompyct_path()
+                check_durability(durability, f"component {path!r}", has_store=False)
             before = self._kompyct_registration or cell.recovery
             self._kompyct_registration = registration.following(before)
             return

@@ -16,8 +16,8 @@ Overflow = Literal["error", "drop_new", "drop_old"]
 Fallback = Literal["end", "restart", "escalate"]
 
 
-def check_durability(durability: object, path: str, *, has_store: bool) -> None:
-    """Refuse a level of durability that is none, or cannot be had for the component at `path`.
+def check_durability(durability: object, what: str, *, has_store: bool) -> None:
+    """Refuse a level of durability that is none, or cannot be had for `what`.
 
     Raises:
         ArgumentError: it is, or cannot.
@@ -26,8 +26,8 @@ def check_durability(durability: object, path: str, *, has_store: bool) -> None:
         raise ArgumentError(f"durability is {durability!r}; give one of {get_args(Durability)}")
     if durability == "durable" and not has_store:
         raise ArgumentError(
-            f"component {path!r} cannot save durably: that needs a system with store= and a "
-            "component with a name"
+            f"{what} cannot save durably: that needs a system with store= and a name for the "
+            "component"
         )
 
 

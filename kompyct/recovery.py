@@ -126,6 +126,12 @@ class RecoveryJob:
             if answer is None:
                 return end
             handler = self._checked(answer, "recovery action")
+        has_factory = handler.call is not None or fault._facts.cell.factory is not None
+        if handler.answer is RESTART and not has_factory:
+            raise RecoveryFunctionError(
+                f"component {fault.path!r} was created by an earlier process, whose factory is "
+                "not known; answer fault.restart(factory), or create it instead of recover()"
+            )
         if self.superseded and handler.answer is RESTART:
             raise RecoveryFunctionError(
                 f"the recovery action of {fault.path!r} created a component of that name and "

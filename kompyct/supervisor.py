@@ -40,7 +40,6 @@ RESTART = Answer.RESTART
 ESCALATE = Answer.ESCALATE
 IGNORE = Answer.IGNORE
 SHUTDOWN = FaultKind.SHUTDOWN
-UNFINISHED = Status.UNFINISHED
 RETIRED = Status.RETIRED
 
 
@@ -141,7 +140,7 @@ class ComponentSupervisor(Component[Any]):
         publish = self._publisher.publish
         if runtime.stopping:
             self._publish_fault(fault)
-            self._end(fault, f"{name} while the system was shutting down", UNFINISHED)
+            self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
         elif facts.fault_class is UNRECOVERABLE:
             publish(faulted(fault))
             history = cell._history
@@ -193,7 +192,7 @@ class ComponentSupervisor(Component[Any]):
             self._publisher.publish(events.RestartRefused(*refused))
             self._end(fault, f"{name}, superseded by its recovery")
         elif self._runtime.stopping and answer is not ESCALATE:
-            self._end(fault, f"{name} while the system was shutting down", UNFINISHED)
+            self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
         elif answer is RESTART:
             self._restart(fault, handler, history)
         elif answer is ESCALATE:
@@ -205,7 +204,7 @@ class ComponentSupervisor(Component[Any]):
             self._runtime.escalate(as_raised(fault.exception, cell.path))
         elif answer is IGNORE:
             self._publisher.publish(events.FaultIgnored(*identity(cell), name))
-            left_as = UNFINISHED if history.claimed else RETIRED
+            left_as = _unfinished(fault) if history.claimed else RETIRED
             self._end(fault, f"{name}, ignored by its recovery function", left_as)
         elif history.claimed and decision.error is not None:
             self._give_up(fault, f"{name}, and its recovery did not work", history)
@@ -272,7 +271,7 @@ class ComponentSupervisor(Component[Any]):
         )
         error.__cause__ = fault.exception
         history.error = error
-        self._end(fault, reason, UNFINISHED)
+        self._end(fault, reason, _unfinished(fault))
 
     # -- messages that nobody handles -------------------------------------------------------
 
@@ -344,6 +343,11 @@ class ComponentSupervisor(Component[Any]):
             return
         self._publisher.publish(events.Abandoned(*identity(cell)))
         self._end_next()
+
+
+def _unfinished(fault: FaultContext[Any]) -> Status:
+    """How a component is left in the store that could not go on now, but may at the next start."""
+    return Status.CLEAN if fault.kind is SHUTDOWN else Status.UNFINISHED
 
 
 def _detail(error: BaseException | None) -> str:

@@ -101,7 +101,7 @@ class ComponentSystem:
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
         chosen = codec_for(codec)
-        check_durability(durability, "of any name", has_store=store is not None)
+        check_durability(durability, "this system", has_store=store is not None)
         self._runtime = Runtime(
             self,
             name,

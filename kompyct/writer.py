@@ -193,7 +193,8 @@ class Writer:
         """Have the queue written; the lock of `_changed` is held."""
         if not self._threaded:
             if self._alarm is None:
-                self._alarm = Alarm(self._clock.now() + round(DELAY * SECOND), self._ring)
+                delay = self._retry or DELAY
+                self._alarm = Alarm(self._clock.now() + round(delay * SECOND), self._ring)
                 self._clock.set(self._alarm)
         elif self._thread is None and not self._closed:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -208,11 +209,6 @@ class Writer:
     def _ring(self) -> None:
         self._alarm = None
         self._write_behind()
-        with self._changed:
-            if self._behind and not self._closed:
-                delay = self._retry or DELAY
-                self._alarm = Alarm(self._clock.now() + round(delay * SECOND), self._ring)
-                self._clock.set(self._alarm)
 
     def _run(self) -> None:
         while True:
@@ -233,6 +229,10 @@ class Writer:
             self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
             self._complain(error, self._retry)
             with self._changed:
+                if self._alarm is not None:  # with the delay that was before this attempt
+                    self._alarm.silence()
+                    self._alarm = None
+                self._rouse()
                 self._changed.notify_all()
         else:
             if self._retry:

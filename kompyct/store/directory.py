@@ -82,10 +82,13 @@ class DirectoryStore:
         self._synced = True
         self._segment: Segment | None = None  # the one that is appended to
         self._look_at = SMALL  # bytes of segments at which to look for garbage
+        self._number = 0  # of the last segment that was begun
+        self._stale: str | None = None  # a segment that must be removed before anything is saved
         self._contents = Contents()
         self.path, self._lock = _take(checked_path(path), local=self._local)
         try:
             files.sweep(self.path)
+            files.sweep(os.path.join(self.path, DAMAGED))
             self._read()
         except BaseException:
             self._contents.close()
@@ -113,6 +116,7 @@ class DirectoryStore:
             return
         with self._mutex:
             self._check_open()
+            self._remove_stale()
             segment = self._segment or self._begin()
             batch, located = _encoded(entries, segment, segment.size)
             self._append(segment, batch)
@@ -156,6 +160,7 @@ class DirectoryStore:
         """
         with self._mutex:
             self._check_open()
+            self._remove_stale()
             self._compact()
 
     def close(self) -> None:
@@ -180,8 +185,12 @@ class DirectoryStore:
     def _read(self) -> None:
         """Take up what the folder holds, and make it whole."""
         contents = self._contents = segments.read_folder(self.path, self._key, local=self._local)
-        for path in contents.replaced:  # a crash came between the rename and their removal
-            files.remove(path)
+        self._number = max((segment.number for segment in contents.segments), default=0)
+        if contents.replaced:
+            # A crash came between the rename and their removal, perhaps before its sync.
+            files.sync_folder(self.path)
+            for path in contents.replaced:
+                files.remove(path)
         for damage in contents.damages:
             self._set_aside(damage)
         if contents.damages or len(contents.segments) > MAX_SEGMENTS:
@@ -195,6 +204,8 @@ class DirectoryStore:
         try:
             files.append(segment.descriptor, first, segment.path)
             files.sync_folder(self.path)
+            if not self._contents.segments:
+                files.sync_above(self.path)
         except BaseException:
             files.close(segment.descriptor)
             with suppress(StoreError):
@@ -206,7 +217,7 @@ class DirectoryStore:
         return segment
 
     def _next_segment(self, *, replaces: bool) -> tuple[Segment, bytes]:
-        number = max((segment.number for segment in self._contents.segments), default=0) + 1
+        number = self._number = self._number + 1
         salt = os.urandom(8).hex()
         path = os.path.join(self.path, f"snapshots-{number:08}-{salt}.log")
         first = segments.first_record(number, self._key, replaces=replaces, when=time.time())
@@ -250,14 +261,33 @@ class DirectoryStore:
             size += len(batch)
             for entry in located:
                 contents.enter(entry)
-        self._note_sync(files.replace(segment.path, b"".join(parts)))
-        segment.descriptor = files.open_log(segment.path)
+        try:
+            self._note_sync(files.replace(segment.path, b"".join(parts)))
+            segment.descriptor = files.open_log(segment.path)
+        except BaseException:
+            # It may be there all the same. The next start would let it take the place of the
+            # others, with what is saved into them from now on.
+            self._stale = segment.path
+            with suppress(StoreError):
+                self._remove_stale()
+            raise
         segment.size = size
         old, self._contents, self._segment = self._contents, contents, segment
         old.close()
         for gone in old.segments:
             with suppress(StoreError):  # the next start removes it
                 files.remove(gone.path)
+
+    def _remove_stale(self) -> None:
+        """Remove a segment whose compaction has failed.
+
+        Raises:
+            StoreError: it cannot be, so nothing may be saved.
+        """
+        if self._stale is not None:
+            files.remove(self._stale)
+            files.sync_folder(self.path)
+            self._stale = None
 
     def _counting(self) -> list[str]:
         """The paths to keep: all but those of components that ended long ago."""

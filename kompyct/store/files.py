@@ -52,7 +52,7 @@ def read(path: str, max_bytes: int, *, follow: bool = True) -> tuple[bytes, os.s
     if descriptor is None:
         return None
     try:
-        status = os.fstat(descriptor)
+        status = status_of_open(descriptor, path)
         if status.st_size > max_bytes:
             raise _too_big(path, status.st_size, max_bytes)
         with phase("read", path):
@@ -87,10 +87,13 @@ def open_to_read(path: str, *, follow: bool = True) -> int | None:
         if error.errno == errno.ELOOP and not follow and os.path.islink(path):
             refuse(path, "is a link", errno.ELOOP, error)
         raise _translated(error, path, "open") from error
-    kind = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(kind):
+    try:
+        kind = status_of_open(descriptor, path).st_mode
+        if not stat.S_ISREG(kind):
+            refuse(path, f"is {_kind_of(kind)}", _errno_of(kind))
+    except BaseException:
         _close(descriptor)
-        refuse(path, f"is {_kind_of(kind)}", _errno_of(kind))
+        raise
     return descriptor
 
 
@@ -104,9 +107,14 @@ def read_at(descriptor: int, size: int, offset: int, path: str) -> bytes:
         return os.pread(descriptor, size, offset)
 
 
-def size_of(descriptor: int) -> int:
-    """Bytes of an open file."""
-    return os.fstat(descriptor).st_size
+def status_of_open(descriptor: int, path: str) -> os.stat_result:
+    """What the operating system says of an open file.
+
+    Raises:
+        StoreError: it cannot be looked at.
+    """
+    with phase("read", path):
+        return os.fstat(descriptor)
 
 
 def close(descriptor: int) -> None:
@@ -393,6 +401,27 @@ def sync_folder(path: str) -> bool:
     finally:
         if descriptor is not None:
             _close(descriptor)
+
+
+def sync_above(path: str) -> None:
+    """Have the disk take the names of the folder `path` and of all above it.
+
+    Whoever made them may have been killed before he could.
+
+    Raises:
+        DurabilityError: the disk did not take one of them.
+    """
+    above = os.path.dirname(os.path.abspath(path))
+    while True:
+        try:
+            sync_folder(above)
+        except DurabilityError:
+            raise
+        except StoreError:  # it cannot be read, so it was not made by this user
+            return
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
 
 
 def _open_folder(path: str, about: str) -> int | None:

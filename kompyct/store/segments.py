@@ -135,7 +135,7 @@ def _read_folder(folder: str, key: bytes, *, local: bool) -> Contents:
             segment = Segment(number, Sealer(salt.encode(), key), path, descriptor)
             contents.segments.append(segment)
             if local:
-                check_local(path, os.fstat(descriptor))
+                check_local(path, files.status_of_open(descriptor, path))
             _read_segment(contents, segment, key)
     except BaseException:
         contents.close()
@@ -165,8 +165,9 @@ def _begin_segment(contents: Contents, segment: Segment, meta: dict[str, Any], k
     """Take up the first record: it may say that this segment takes the place of earlier ones."""
     if meta["key"] != records.key_id(key):
         needs = "another key" if key and meta["key"] else "a key" if meta["key"] else "no key"
+        way_out = "give that, as trust= or --key-file" if meta["key"] else "give none"
         raise TrustError(
-            f"{segment.path} was written with {needs}; give that as trust=",
+            f"{segment.path} was written with {needs}; {way_out}",
             path=segment.path,
             phase="trust",
         )
@@ -203,7 +204,7 @@ def scan(segment: Segment) -> Iterator[tuple[int, tuple[Header, dict[str, Any]] 
         VersionError: a newer kompyct wrote one of them.
         StoreError: it cannot be read.
     """
-    size = files.size_of(segment.descriptor)
+    size = files.status_of_open(segment.descriptor, segment.path).st_size
     offset = 0
     while offset < size:
         header, what = _look(segment, offset, size)
@@ -284,7 +285,7 @@ def first_record(number: int, key: bytes, *, replaces: bool, when: float) -> byt
 
 def _next(segment: Segment, start: int) -> int:
     """Where the next header is, at `start` or later; the end of the segment if there is none."""
-    size = files.size_of(segment.descriptor)
+    size = files.status_of_open(segment.descriptor, segment.path).st_size
     while start < size:
         window = files.read_at(segment.descriptor, _WINDOW, start, segment.path)
         at = window.find(records.MAGIC)
