@@ -796,13 +796,13 @@ def test_a_link_is_not_followed_where_it_must_not_be(path: Path) -> None:
 
 
 def test_a_log_is_appended_to_and_cut_off(path: Path, calls: Calls) -> None:
-    """Docstrings of `create_log`, `append`, `cut_off`, `read_at`, `size_of`, `remove`."""
+    """Docstrings of `create_log`, `append`, `cut_off`, `read_at`, `status_of_open`, `remove`."""
     log = str(path.parent / "log")
     descriptor = files.create_log(log)
     calls.instead("write", lambda opened, number, data: os.write(number, data[:2]))
     files.append(descriptor, b"12345", log)
     files.append(descriptor, b"678", log)
-    assert files.size_of(descriptor) == 8
+    assert files.status_of_open(descriptor, log).st_size == 8
     files.cut_off(descriptor, 6, log)
     files.append(descriptor, b"9", log)
     assert files.read_at(descriptor, 100, 4, log) == b"569"
