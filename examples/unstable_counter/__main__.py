@@ -1,9 +1,18 @@
-"""Show the unstable counter: five seconds of it as they pass, then a minute in virtual time."""
+"""Show the unstable counter.
+
+`python -m examples.unstable_counter [SECONDS]` shows all of it, with its snapshots in a temporary
+folder: faults, a real `kill -9`, an orderly end, and a minute in virtual time.
+`python -m examples.unstable_counter SECONDS STORE` runs the counter only, with the folder STORE.
+"""
 
 import logging
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from examples.unstable_counter import counter
 from examples.unstable_counter.careful import CarefulCounter
@@ -12,6 +21,8 @@ from kompyct.events import ComponentEnded, ComponentFaulted, ComponentRecovered,
 from kompyct.testing import TestSystem
 
 MINUTE = 60.0  # seconds
+UNTIL_KILL = 2.3  # seconds; the second save is 2 s after the start
+UNTIL_END = 0.3  # seconds
 
 
 def show_since(began: float) -> Callable[[Event], None]:
@@ -19,16 +30,46 @@ def show_since(began: float) -> Callable[[Event], None]:
 
     def show(event: Event) -> None:
         at = f"{event.time - began:6.2f} s"
-        if isinstance(event, ComponentFaulted):
+        if isinstance(event, ComponentFaulted) and event.kind == "exception":
             print(f"{at}  fault: {event.error}; suspect {event.suspect}", flush=True)
         elif isinstance(event, ComponentRecovered):
+            cause = "" if event.kind == "exception" else f" from {event.kind.upper()}"
             print(
-                f"{at}  recovered: incarnation {event.incarnation}, from a snapshot "
+                f"{at}  recovered{cause}: incarnation {event.incarnation}, from a snapshot "
                 f"{event.snapshot_age:.2f} s old, in {event.downtime * 1000:.2f} ms",
                 flush=True,
             )
 
     return show
+
+
+def run(seconds: float, store: str | Path) -> None:
+    """The counter itself, with a line for each event."""
+    counter.main(seconds, store, on_event=show_since(time.monotonic()))
+
+
+def run_and_kill(store: Path) -> None:
+    """The counter in a process of its own, which gets SIGKILL."""
+    with start_process(MINUTE, store) as process:
+        assert process.stdout is not None
+        print(process.stdout.readline(), end="", flush=True)  # it has started
+        time.sleep(UNTIL_KILL)
+        process.kill()
+        print(process.stdout.read(), end="")
+    print(f"{UNTIL_KILL:6.2f} s  killed by {signal.Signals(-process.returncode).name}", flush=True)
+
+
+def run_to_the_end(store: Path) -> None:
+    """The counter in a process of its own, which ends in order."""
+    with start_process(UNTIL_END, store) as process:
+        assert process.stdout is not None
+        print(process.stdout.read(), end="", flush=True)
+
+
+def start_process(seconds: float, store: Path) -> subprocess.Popen[str]:
+    """A process that runs the counter."""
+    command = [sys.executable, "-m", "examples.unstable_counter", str(seconds), str(store)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def a_minute_of(factory: type[UnstableCounter]) -> str:
@@ -45,10 +86,18 @@ def a_minute_of(factory: type[UnstableCounter]) -> str:
 
 
 def main(seconds: float = 5.0) -> None:
-    """Run both parts; the first takes `seconds`."""
-    logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the lines below are enough
+    """Run all parts; the first takes `seconds`."""
     print(f"A counter of one byte for {seconds:g} s: it counts every 10 ms, saves every second.")
-    counter.main(seconds, on_event=show_since(time.monotonic()))
+    with tempfile.TemporaryDirectory(prefix="unstable-counter-") as folder:
+        run(seconds, Path(folder, "faults"))
+        print()
+        print("The same in a process that is killed: its snapshots are in a folder.")
+        store = Path(folder, "state")
+        run_and_kill(store)
+        print("Started again. After this it ends in order:")
+        run_to_the_end(store)
+        print("And once more:")
+        run_to_the_end(store)
     print()
     print("Its snapshot is suspect: it leads into the same fault again and again.")
     print("What a minute would bring, in virtual time:")
@@ -57,4 +106,8 @@ def main(seconds: float = 5.0) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
+    logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
+    if len(sys.argv) > 2:
+        run(float(sys.argv[1]), sys.argv[2])
+    else:
+        main(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)

@@ -2,7 +2,7 @@
 
 The unstable counter saves 199 and overflows half a second later, again and again: its snapshot
 is *suspect*. Left alone, its restart limit would end it. This one goes on from a snapshot once;
-if that leads into a fault before a newer one was saved, it starts from the oldest there is.
+if that leads into a fault before a newer one was saved, it goes on from the one before.
 """
 
 from examples.unstable_counter.counter import UnstableCounter
@@ -15,6 +15,4 @@ class CarefulCounter(UnstableCounter):
 
 
 def recover_carefully(fault: FaultContext[int]) -> RecoveryHandler:
-    snapshots = (fault.snapshot, *fault.older_snapshots)  # the newest first
-    count = snapshots[-1] if fault.suspect else snapshots[0]
-    return fault.restart(lambda: CarefulCounter(count))
+    return fault.step_back(CarefulCounter)

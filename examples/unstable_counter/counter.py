@@ -1,5 +1,6 @@
-"""A counter that overflows, faults, and resumes from its last snapshot."""
+"""A counter that overflows, faults, and resumes from its last snapshot, whatever has ended it."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,9 +43,14 @@ def recover(fault: FaultContext[int]) -> RecoveryHandler:
     return fault.restart(lambda: UnstableCounter(fault.snapshot))
 
 
-def main(seconds: float = 5.0, on_event: Callable[[Event], object] | None = None) -> None:
-    with ComponentSystem(on_event=on_event) as system:
+def main(
+    seconds: float = 5.0,
+    store: str | os.PathLike[str] = "state",
+    on_event: Callable[[Event], object] | None = None,
+) -> None:
+    with ComponentSystem(store=store, on_event=on_event) as system:
         counter = system.create(UnstableCounter, name="counter")
-        system.start(counter)
+        system.start(counter).result()
+        print("starts at:", counter.ask(GetCount(), timeout=1.0), flush=True)
         time.sleep(seconds)
-        print("count:", counter.ask(GetCount(), timeout=1.0))
+        print("count:", counter.ask(GetCount(), timeout=1.0), flush=True)
