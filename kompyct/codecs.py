@@ -114,8 +114,10 @@ def name_of(data: bytes) -> str:
     if data[:1] == _PAIR:
         size = int.from_bytes(data[1:3], "little")
         return data[3 : 3 + size].decode("utf-8", "replace")
-    names = {_CLOUDPICKLE: "cloudpickle", _BUFFERS: "pickle with buffers", _JSON: "json"}
-    return names.get(data[:1], "pickle")
+    return _NAMES.get(data[:1], "pickle")
+
+
+_NAMES = {_CLOUDPICKLE: "cloudpickle", _BUFFERS: "pickle with buffers", _JSON: "json"}
 
 
 def codec_for(choice: Literal["pickle", "json"] | DumpsLoads) -> Codec:

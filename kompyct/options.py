@@ -15,6 +15,8 @@ Durability = Literal["memory", "durable"]
 Overflow = Literal["error", "drop_new", "drop_old"]
 Fallback = Literal["end", "restart", "escalate"]
 
+_DURABILITIES = get_args(Durability)
+
 
 def check_durability(durability: object, what: str, *, has_store: bool) -> None:
     """Refuse a level of durability that is none, or cannot be had for `what`.
@@ -22,8 +24,8 @@ def check_durability(durability: object, what: str, *, has_store: bool) -> None:
     Raises:
         ArgumentError: it is, or cannot.
     """
-    if durability not in get_args(Durability):
-        raise ArgumentError(f"durability is {durability!r}; give one of {get_args(Durability)}")
+    if durability not in _DURABILITIES:
+        raise ArgumentError(f"durability is {durability!r}; give one of {_DURABILITIES}")
     if durability == "durable" and not has_store:
         raise ArgumentError(
             f"{what} cannot save durably: that needs a system with store= and a name for the "

@@ -159,8 +159,9 @@ class Stored:
         )
         if registration is self.written:
             return Unsettled(touched, None if mark == self.marked else mark, registration)
-        kept = () if registration.data is None else self.kept
-        keeps = tuple(number for number in kept if registration.counts(number))
+        keeps = () if registration.data is None else self.kept
+        if registration.dropped:
+            keeps = tuple([number for number in keeps if registration.counts(number)])
         assert registration.stored_as is not None
         snapshot = Snapshot(
             mark,

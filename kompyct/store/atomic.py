@@ -24,7 +24,7 @@ from kompyct.errors import (
     TrustError,
 )
 from kompyct.store import files
-from kompyct.store.formats import Format, from_bytes, resolve_format, runs_code, to_bytes
+from kompyct.store.formats import Format, from_bytes, resolve_format, runs_code, to_parts
 from kompyct.store.locks import FileLock
 from kompyct.store.trust import (
     Trust,
@@ -89,7 +89,8 @@ class AtomicStore(Generic[T]):
         self._max_bytes = _checked_size(max_bytes)
         self._synced = True
         self._default = _copied(default)
-        self._committed: bytes | None = None  # the content that was last read or written
+        # The content that was last read or written, in parts that make it up.
+        self._committed: tuple[bytes, ...] | None = None
         folder, name = os.path.split(os.path.realpath(self._file))
         files.sweep(folder, name)
         self.reload()
@@ -110,7 +111,7 @@ class AtomicStore(Generic[T]):
         content = self._read(self._file)
         value: T = self._decoded(content)
         self.value = value
-        self._committed = content
+        self._committed = None if content is None else (content,)
         return value
 
     def commit(self) -> None:
@@ -151,7 +152,7 @@ class AtomicStore(Generic[T]):
             try:
                 self._write(change(before))
             except BaseException:
-                self.value = self._decoded(self._committed)  # `change` may have changed it
+                self._go_back()  # `change` may have changed it
                 raise
             return self.value
         finally:
@@ -189,7 +190,7 @@ class AtomicStore(Generic[T]):
         self.level -= 1
         if error is not None:
             if self.level == 0:
-                self.value = self._decoded(self._committed)
+                self._go_back()
         elif self.level == 0 or not self.ignore_inner_exits:
             self.commit()
 
@@ -222,6 +223,11 @@ class AtomicStore(Generic[T]):
             )
         return content
 
+    def _go_back(self) -> None:
+        """Let the value be what was last read or committed."""
+        committed = self._committed
+        self.value = self._decoded(None if committed is None else b"".join(committed))
+
     def _decoded(self, content: bytes | None) -> Any:
         if content is None:
             return copy.deepcopy(self._default)
@@ -237,7 +243,7 @@ class AtomicStore(Generic[T]):
 
     def _write(self, value: T) -> None:
         try:
-            content = to_bytes(self.format, value, self.dump_kwargs, is_binary=self.is_binary)
+            content = to_parts(self.format, value, self.dump_kwargs, is_binary=self.is_binary)
         except Exception as error:
             raise StoreError(
                 f"{self._file}: a value of type {type(value).__qualname__} cannot be encoded "
@@ -245,10 +251,13 @@ class AtomicStore(Generic[T]):
                 path=self._file,
                 phase="encode",
             ) from error
-        written = sign(content, self._trust) if isinstance(self._trust, bytes) else content
-        if len(written) > self._max_bytes:
+        written = content
+        if isinstance(self._trust, bytes):
+            written = (sign(b"".join(content), self._trust),)
+        size = sum(map(len, written))
+        if size > self._max_bytes:
             raise StoreError(
-                f"{self._file}: {len(written)} bytes are more than the {self._max_bytes} that "
+                f"{self._file}: {size} bytes are more than the {self._max_bytes} that "
                 "max_bytes= allows; nothing was written",
                 path=self._file,
                 phase="encode",
@@ -257,7 +266,7 @@ class AtomicStore(Generic[T]):
         if self._trust == "local":
             check_no_link(self._file)  # it may have been planted since
         kept = self._previous if self._keep_previous else None
-        synced = files.replace(self._file, written, previous=kept)
+        synced = files.replace(self._file, *written, previous=kept)
         self._committed = content
         self.value = value
         if self._synced and not synced:

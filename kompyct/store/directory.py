@@ -29,7 +29,7 @@ WORKER = "{worker}"
 
 MAX_WORKERS = 10_000
 
-SMALL = 1 << 20
+SMALL = 1 << 22
 """Bytes of segments that are left alone, whatever they hold."""
 
 GARBAGE = 4

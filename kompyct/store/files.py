@@ -14,9 +14,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
+from types import TracebackType
 from typing import NoReturn
 
 from kompyct.errors import CorruptStoreError, DurabilityError, StoreError
@@ -139,8 +140,8 @@ def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
 # -- replacing a file -----------------------------------------------------------------------
 
 
-def replace(path: str, data: bytes, *, previous: str | None = None) -> bool:
-    """Replace the file `path` by one that holds `data`, by a careful rename.
+def replace(path: str, *parts: bytes, previous: str | None = None) -> bool:
+    """Replace the file `path` by one that holds `parts`, by a careful rename.
 
     Mode and owner of an existing file are kept; a new one has mode 0600. A link stays, and its
     target is replaced.
@@ -155,18 +156,22 @@ def replace(path: str, data: bytes, *, previous: str | None = None) -> bool:
         DurabilityError: it could not be synced. After the phase "sync" the old file is there,
             after "sync-folder" it is unknown which one a power cut would leave.
     """
-    target = os.path.realpath(path)
+    target = path
+    old = status_of(target, follow=False)
+    if old is not None and stat.S_ISLNK(old.st_mode):
+        target = os.path.realpath(path)
+        old = status_of(target)
     folder, name = os.path.split(target)
-    old = status_of(target)
     if old is not None and not stat.S_ISREG(old.st_mode):
         refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
     # Opened before anything is changed: afterwards there may be no handle left for it.
     folder_descriptor = _open_folder(folder, target)
     try:
-        descriptor, temporary = _make_temporary(folder, name, target)
+        descriptor, temporary, new = _make_temporary(folder, name, target)
         try:
-            _write_all(descriptor, data, target)
-            _take_over_owner(descriptor, old, target)
+            for part in parts:
+                _write_all(descriptor, part, target)
+            _take_over_owner(descriptor, old, new, target)
             synced = sync(descriptor, target)
             if previous is not None:
                 _keep_previous(target, previous)
@@ -196,24 +201,25 @@ def sweep(folder: str, name: str | None = None) -> None:
                 _sweep_one(os.path.join(folder, entry))
 
 
-def _make_temporary(folder: str, name: str, target: str) -> tuple[int, str]:
-    """Create and lock a temporary beside `name`; (descriptor, path)."""
+def _make_temporary(folder: str, name: str, target: str) -> tuple[int, str, os.stat_result]:
+    """Create and lock a temporary beside `name`; (descriptor, path, what fstat says)."""
     start = os.path.join(folder, _temporary_start(name))
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flag("O_NOFOLLOW")
     while True:
         path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
         with phase("open", target):
-            descriptor = os.open(path, flags, FILE_MODE)
+            descriptor = os.open(path, _CREATE, FILE_MODE)
         if fcntl is None:
-            return descriptor, path
+            return descriptor, path, os.fstat(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor, path
+            new = os.fstat(descriptor)
+            if new.st_nlink:
+                return descriptor, path, new
         except BlockingIOError:
             pass  # somebody sweeps and has just found it, not locked yet: make another
         except OSError:
-            return descriptor, path  # a file system without locks: nobody can sweep it either
+            # A file system without locks: nobody can sweep it either.
+            return descriptor, path, os.fstat(descriptor)
         _close(descriptor)
 
 
@@ -236,12 +242,13 @@ def _temporary_start(name: str) -> str:
     return f".{name}."
 
 
-def _take_over_owner(descriptor: int, old: os.stat_result | None, target: str) -> None:
+def _take_over_owner(
+    descriptor: int, old: os.stat_result | None, new: os.stat_result, target: str
+) -> None:
     """Give the new file mode and owner of the one it will replace, if there is one."""
     if old is None:
         return
     with phase("write", target):
-        new = os.fstat(descriptor)
         if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
             os.fchown(descriptor, old.st_uid, old.st_gid)
         if stat.S_IMODE(new.st_mode) != stat.S_IMODE(old.st_mode):
@@ -452,15 +459,29 @@ def _sync_folder(descriptor: int | None, path: str, *, after_rename: bool) -> bo
 # -- errors ---------------------------------------------------------------------------------
 
 
-@contextmanager
-def phase(name: str, path: str) -> Iterator[None]:
-    """Turn an `OSError` into a `StoreError` that names the phase."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise _translated(error, path, name) from error
+class phase:
+    """Turns an `OSError` in its `with` block into a `StoreError` that names the phase.
+
+    A class, since a generator would take as long as the system call in it.
+    """
+
+    __slots__ = ("_name", "_path")
+
+    def __init__(self, name: str, path: str) -> None:
+        self._name = name
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            raise _translated(error, self._path, self._name) from error
 
 
 def _translated(error: OSError, path: str, name: str) -> StoreError:
@@ -527,10 +548,15 @@ def _write_all(descriptor: int, data: bytes, path: str) -> None:
 
 
 def _close(descriptor: int) -> None:
-    with suppress(OSError):  # what counts was synced; and a close must not be tried again
+    try:  # noqa: SIM105  # `suppress` takes as long as the call
         os.close(descriptor)
+    except OSError:  # what counts was synced; a close must not be tried again
+        pass
 
 
 def flag(name: str) -> int:
     """A flag of `os.open`; 0 on a platform that does not know it."""
     return int(getattr(os, name, 0))
+
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flag("O_NOFOLLOW")

@@ -138,6 +138,31 @@ def to_bytes(format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary
     return content.getvalue()
 
 
+def to_parts(
+    format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary: bool
+) -> tuple[bytes, ...]:
+    """As `to_bytes`, in parts that make it up; large bytes in a pickled value are not copied."""
+    pickles: object = pickle
+    if format is not pickles or not is_binary:
+        return (to_bytes(format, value, kwargs, is_binary=is_binary),)
+    parts = _Parts()
+    pickle.dump(value, parts, **kwargs)
+    if sum(map(len, parts)) < _SMALL:
+        return (b"".join(parts),)
+    return tuple(parts)
+
+
+_SMALL = 1 << 16  # bytes that are rather copied than written apart
+
+
+class _Parts(list[bytes]):
+    """What a pickler writes into: bytes are kept as they are."""
+
+    def write(self, data: Any) -> None:
+        """Take `data`, which the value may change later unless it is bytes."""
+        self.append(data if type(data) is bytes else bytes(data))
+
+
 def from_bytes(format: Format, data: bytes, kwargs: Mapping[str, Any], *, is_binary: bool) -> Any:
     """The value in a file of that content; raises what the format raises."""
     content = io.BytesIO(data)

@@ -181,7 +181,16 @@ def with_entry(kept: tuple[Snapshot, ...], entry: Snapshot | Mark) -> tuple[Snap
         if newest is None or newest.order != (entry.incarnation, entry.sequence):
             return kept
         return (replace(newest, mark=entry), *kept[1:])
-    if newest is not None and entry.order < newest.order:
+    mark = entry.mark
+    sequence = mark.sequence
+    if newest is None:
+        return (entry,)
+    last = newest.mark
+    if mark.incarnation == last.incarnation and last.sequence < sequence:
+        # As nearly always: all that is kept is older.
+        keeps = entry.keeps
+        return (entry, *[snapshot for snapshot in kept if snapshot.mark.sequence in keeps])
+    if entry.order < newest.order:
         return kept
     older = {snapshot.mark.sequence: snapshot for snapshot in kept if snapshot.order < entry.order}
     return (entry, *(older[number] for number in entry.keeps if number in older))
