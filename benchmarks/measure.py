@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter_ns
+from time import perf_counter, perf_counter_ns
 from typing import Any
 
 
@@ -27,6 +28,16 @@ def round_trips(call: Callable[[], object], count: int, batch: int = 1) -> float
             call()
         samples.append(perf_counter_ns() - start)
     return median(samples) / batch / 1e3
+
+
+def rate(call: Callable[[], object], count: int) -> float:
+    """How often a second `call()` can be made: `count` times, a tenth of it before to warm up."""
+    for _ in range(count // 10):
+        call()
+    start = perf_counter()
+    for _ in range(count):
+        call()
+    return count / (perf_counter() - start)
 
 
 def check(handled: int, expected: int) -> None:
@@ -65,15 +76,26 @@ def bytes_each(
     return (resident_bytes() - before) / count
 
 
+def values_of(size_bytes: int) -> tuple[bytes, bytes]:
+    """Two values of that size, to be saved by turns, so that no save finds the value it has."""
+    return random.Random(1).randbytes(size_bytes), random.Random(2).randbytes(size_bytes)
+
+
+def state_of(count: int) -> dict[str, int | str]:
+    """A small dict to be saved, another one for each `count`."""
+    return {"count": count, "name": "counter"}
+
+
 LIMIT = 120.0
 """Seconds within which anything that is waited for must have happened."""
 
 
-def wait_for(event: threading.Event) -> None:
+def wait_for(event: threading.Event | threading.Semaphore) -> None:
     """Wait for the end of a measurement.
 
     Raises:
         RuntimeError: it does not come.
     """
-    if not event.wait(LIMIT):
+    wait = event.wait if isinstance(event, threading.Event) else event.acquire
+    if not wait(timeout=LIMIT):
         raise RuntimeError(f"not done within {LIMIT:g} s")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.folders import VARIABLE
 from benchmarks.groups import find_case
 from benchmarks.plan import Row
 
@@ -28,12 +29,14 @@ def run(
     repeats: int,
     scale: float,
     pinned: bool,
+    folder: Path,
     progress: Callable[[str], None],
 ) -> Samples:
     """Run all cases of `rows`, those of one experiment in turn, `repeats` times over.
 
     Args:
         scale: by which sizes are multiplied.
+        folder: where the cases make their files.
         progress: called with each experiment's name before it is run.
 
     Raises:
@@ -48,7 +51,7 @@ def run(
                 case = find_case(name)
                 if repeat >= case.max_repeats or (repeat and samples[name] is None):
                     continue
-                quantities = _run_case(name, case.scaled(scale), cpu)
+                quantities = _run_case(name, case.scaled(scale), cpu, folder)
                 if quantities is None:
                     samples[name] = None
                     continue
@@ -65,8 +68,8 @@ def _experiments(rows: Sequence[Row]) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield experiment, tuple(dict.fromkeys(name for row in group for name in row.case_names()))
 
 
-def _run_case(name: str, size: int, cpu: int | None) -> dict[str, float] | None:
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+def _run_case(name: str, size: int, cpu: int | None, folder: Path) -> dict[str, float] | None:
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), VARIABLE: str(folder)}
     # Where it is set, each process would compile every module anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "benchmarks.case", name, str(size)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.folders import file_system_of
 from benchmarks.groups import GROUPS, ROWS, find_case
 from benchmarks.plan import MICROSECONDS, PER_SECOND, Row, at_least, at_most
 from benchmarks.report import lines, show, table, write_between_marks
@@ -45,11 +46,12 @@ def test_chosen_rows_are_measured_and_written_as_json(
     written = json.loads(file.read_text("utf-8"))
     assert written["command"] == "python -m benchmarks --only save fan --repeats 2 --scale 0.001"
     assert written["pinned"] is True
-    assert set(written["versions"]) == {"kompyct", "pykka", "xoscar"}
+    assert set(written["versions"]) == {"kompyct", "pykka", "xoscar", "atomic_store"}
     assert {(line["name"], line["case"]) for line in written["rows"]} == {
         ("fan", "pool"),
         ("fan", "thread"),
         ("save", "kompyct"),
+        ("save", "kompyct, written behind"),
     }
     for line in written["rows"]:
         assert line["value"] > 0
@@ -61,6 +63,53 @@ def test_chosen_rows_are_measured_and_written_as_json(
     assert fan["goals"][0]["reached"] == fan["peers"]["pykka"]["ratio"]
     assert len(written["samples"]["fan/pykka"]["rate"]) == 2
     assert "fan-out to 100 and fan-in" in capsys.readouterr().out
+
+
+def test_what_is_on_the_disk_is_compared_with_every_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each row about files, encoding and compression has a figure of kompyct's and of each peer.
+
+    The folder, which was given, is empty afterwards. On what file system it was is told.
+    """
+    names = ["commit-1MB", "durable", "encode-objects", "compress"]
+    file = tmp_path / "figures.json"
+    folder = tmp_path / "files"
+    folder.mkdir()
+    options = ["--only", *names, "--repeats", "1", "--scale", "0.0001", "--folder", str(folder)]
+    main([*options, "--json", str(file)])
+    written = json.loads(file.read_text("utf-8"))
+    assert {line["name"] for line in written["rows"]} == set(names)
+    for line in written["rows"]:
+        assert line["value"] > 0
+        assert all(peer["value"] > 0 for peer in line["peers"].values())
+    rows = {(line["name"], line["case"]): line for line in written["rows"]}
+    commit = rows["commit-1MB", "kompyct"]
+    assert set(commit["peers"]) == {"atomic_store", "careful rename", "SQLite", "disk"}
+    assert [(goal["peer"], goal["sign"], goal["limit"]) for goal in commit["goals"]] == [
+        ("atomic_store", ">=", 1.0),
+        ("careful rename", ">=", 0.95),
+    ]
+    for kind in ("thread", "pool"):
+        goals = rows["durable", kind]["goals"]
+        assert [(goal["peer"], goal["limit"]) for goal in goals] == [("atomic_store", 15)]
+    assert list(folder.iterdir()) == []
+    assert f"files on {written['file_system']}" in capsys.readouterr().out
+
+
+def test_the_kind_of_file_system_is_known(tmp_path: Path) -> None:
+    """On Linux the table of mounts tells what every path is on; /proc is always of kind proc."""
+    assert file_system_of(Path("/proc/self")) == "proc"
+    assert file_system_of(tmp_path) not in ("proc", "unknown")
+
+
+def test_a_folder_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is measured, and the error names the folder."""
+    with pytest.raises(SystemExit):
+        main(["--only", "save", "--folder", str(tmp_path / "missing")])
+    assert "missing is no folder" in capsys.readouterr().err
 
 
 def test_every_row_names_cases_and_goals_that_exist() -> None:

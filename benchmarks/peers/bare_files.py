@@ -1,0 +1,52 @@
+"""How is a value replaced by hand, and how fast is the disk?"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from itertools import cycle
+
+from benchmarks.folders import a_folder
+from benchmarks.measure import rate, values_of
+
+
+def rename(size: int, value_bytes: int) -> Mapping[str, float]:
+    """See `files.commit`: the careful rename, with nothing else around it.
+
+    Pickle, write a temporary, sync it, rename it, sync the folder. Nothing is looked at before,
+    no lock is taken, no mode is kept, and no error is handled.
+    """
+    with a_folder() as folder:
+        target, temporary = str(folder / "value"), str(folder / "value.tmp")
+        values = cycle(values_of(value_bytes))
+
+        def commit() -> None:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.write(descriptor, pickle.dumps(next(values)))
+            os.fsync(descriptor)
+            os.close(descriptor)
+            os.rename(temporary, target)
+            folder_descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(folder_descriptor)
+            os.close(folder_descriptor)
+
+        return {"rate": rate(commit, size)}
+
+
+def in_place(size: int, value_bytes: int) -> Mapping[str, float]:
+    """The floor of the disk: the same bytes of one file written anew, with one fdatasync each.
+
+    A crash in mid-write leaves neither the old value nor the new one.
+    """
+    with a_folder() as folder:
+        descriptor = os.open(folder / "value", os.O_WRONLY | os.O_CREAT, 0o600)
+        values = cycle(values_of(value_bytes))
+
+        def write() -> None:
+            os.pwrite(descriptor, next(values), 0)
+            os.fdatasync(descriptor)
+
+        figure = rate(write, size)
+        os.close(descriptor)
+        return {"rate": figure}
