@@ -52,6 +52,9 @@ def attach(writer: Writer, cell: Cell, path: str, *, fresh: bool) -> tuple[Snaps
         StoreError: the store cannot be read.
     """
     earlier = writer.components.get(path)
+    if earlier is not None and earlier.is_left:  # it was given up; whoever comes next goes on
+        writer.flush()
+        earlier = None
     snapshots = () if earlier is not None else writer.store.load(path)
     if earlier is not None:
         cell.incarnation = earlier.incarnation + 1

@@ -182,7 +182,9 @@ class Component(Generic[M]):
         """
         cell = self._kompyct_living_cell()
         incarnation = cell.incarnation
-        self._kompyct_living_cell()  # once more: a late thread must not have a later number (S-06)
+        stored = cell.stored
+        # Once more: a late thread must not have a later number (S-06), nor find no place left.
+        self._kompyct_living_cell()
         if not callable(function):
             raise ArgumentTypeError(
                 f"the recovery function is {function!r}; give a function of the fault context"
@@ -199,7 +201,6 @@ class Component(Generic[M]):
         registration = Registration(
             function, data, runtime.clock.now(), cell.position(), cell.active_period, cell.hook
         )
-        stored = cell.stored
         if stored is None:
             if durability is not None:
                 path = self._kompyct_path()

@@ -67,7 +67,9 @@ def _make_named(cell: Cell, name: str, *, fresh: bool) -> bool:
         else:
             claimed = _make_stored(cell.runtime.writer, cell, name, fresh=fresh)
     except BaseException as error:
-        cell.stored = None  # what is stored there stays
+        if cell.stored is not None:  # what was stored there before stays
+            cell.stored.forget()
+            cell.stored = None
         registry.free_name(cell)
         if recovery is not None:
             recovery.superseded = False

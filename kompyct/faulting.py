@@ -49,7 +49,11 @@ def register(cell: Cell, registration: Registration) -> None:
         before = component._kompyct_registration or cell.recovery
         component._kompyct_registration = registration.following(before)
     if cell.stored is not None:
-        cell.stored.save(registration, cell.incarnation)
+        if registration.stored_as is None:  # made by who found the name before its place
+            cell.stored.prepare(registration)
+        # Without an incarnation it is the next one's: those of the last one are refused.
+        late = cell.component is None
+        cell.stored.save(registration, cell.incarnation + late)
 
 
 def raised(cell: Cell, exception: BaseException, message: Any, left: Any) -> None:
@@ -80,6 +84,9 @@ def fault(
     component, cell.component = cell.component, None
     if component is not None and component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
+    if cell.stored is not None:
+        # A late thread's save came before this, then it counts here too, or it is refused.
+        cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
     history = cell.history
     if history.left_as is CLEAN:  # on_kill faulted
         history.left_as = UNFINISHED

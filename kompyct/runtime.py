@@ -317,7 +317,6 @@ class Runtime:
             self.writer.report_damage(damage)
 
     def _end_all(self, drain: int) -> None:
-        atexit.unregister(self._at_exit)
         self._supervisor.send(EndAll(self._ended, self.clock.now() + drain if drain else 0))
 
     def _end(self, limit: float) -> None:
@@ -347,6 +346,7 @@ class Runtime:
                 self._graveyard.wake(self._supervisor)
         finally:  # whatever a clock of the user's, or a bug, does: many may wait for this
             self.over.set_result(None)
+            atexit.unregister(self._at_exit)
 
 
 class LateReplies:
@@ -365,10 +365,15 @@ class LateReplies:
 def _at_exit(runtime: Runtime) -> Callable[[], None]:
     """What the end of the program does about a system that is still open."""
     weak = weakref.ref(runtime)
+    process = os.getpid()
 
     def end() -> None:
         left = weak()
-        if left is not None and not left.stopping:
+        if left is None or os.getpid() != process:  # its threads are in the parent only
+            return
+        if left.stopping:  # shut down from within, and nobody waits for that
+            left.wait_until_over(AT_EXIT_TIMEOUT)
+        else:
             warnings.warn(
                 f"system {left.name!r} was still open at exit; shut it down, or use `with`",
                 ResourceWarning,

@@ -91,6 +91,8 @@ def kill(
     if cell.state is DESTROYED:
         settle(future)
         return
+    if not by_shutdown:
+        cell.history.killed = True
     if future is not None:
         cell.history.waiters += ((future, False),)
     if after_messages and (cell.state is ACTIVE or (cell.state is FAULTY and cell.history.active)):

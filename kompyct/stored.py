@@ -28,6 +28,8 @@ class Unsettled(NamedTuple):
     touched: int
     entry: Snapshot | Mark | None
     registration: Registration | None
+    retired: bool
+    """Whether the component had ended for good by then."""
 
 
 class Stored:
@@ -38,7 +40,7 @@ class Stored:
     """
 
     __slots__ = (
-        "_base", "_lock", "_over", "_pending", "_writer", "active", "generation", "kept",
+        "_base", "_fence", "_lock", "_over", "_pending", "_writer", "active", "generation", "kept",
         "marked", "path", "settled", "status", "touched", "written",
     )  # fmt: skip
 
@@ -46,7 +48,8 @@ class Stored:
         self.path = path
         self._base = incarnation
         self._writer = writer
-        self._lock = allocate_lock()  # protects _over, _pending and touched
+        self._lock = allocate_lock()  # protects _fence, _over, _pending and touched
+        self._fence = 0  # saves of earlier incarnations are refused
         self._over = False  # whether the component has ended: a late thread saves no more
         self._pending: tuple[Registration, int, float] | None = None  # with incarnation and time
         self.touched = 0
@@ -64,6 +67,11 @@ class Stored:
         """The last one that has saved, or would have been the first to."""
         pending = self._pending
         return self._base if pending is None else pending[1]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it has ended, and what is stored of it is for whoever creates it next."""
+        return self._over and self.status is not Status.RETIRED
 
     def prepare(self, registration: Registration) -> None:
         """Make `registration` ready to be saved; from any thread.
@@ -102,14 +110,30 @@ class Stored:
         order = (incarnation, registration.sequence)
         with self._lock:
             pending = self._pending
-            late = pending is not None and order < (pending[1], pending[0].sequence)
-            if late or self._over:
+            if self._over or incarnation < self._fence:
                 raise IncarnationEndedError(
                     f"incarnation {incarnation} of component {self.path!r} has ended; "
                     "nothing was changed"
                 )
-            self._pending = (registration, incarnation, time.time())
-        self.touch(durably=durably)
+            # Two threads of one incarnation: the later registration counts, whoever comes first.
+            if pending is None or order >= (pending[1], pending[0].sequence):
+                self._pending = (registration, incarnation, time.time())
+                self._fence = incarnation
+            touched = self._count(behind=not durably)
+        if durably:
+            self._writer.make_durable(self, touched)
+
+    def fence(self, incarnation: int) -> Registration | None:
+        """Refuse saves of incarnations before that one; returns what was saved last."""
+        with self._lock:
+            self._fence = max(self._fence, incarnation)
+            return None if self._pending is None else self._pending[0]
+
+    def forget(self) -> None:
+        """Have nothing of it stored: the component could not be made."""
+        with self._lock:
+            self._over = True
+            self._pending = None
 
     def touch(self, *, durably: bool = False) -> None:
         """Have stored what has changed, behind the caller's back or `durably`; from any thread.
@@ -118,10 +142,7 @@ class Stored:
             StoreError: it is not durable; it stays to be stored, and will be tried again.
         """
         with self._lock:
-            self.touched = touched = self.touched + 1
-            is_first = touched == self.settled + 1
-        if is_first:
-            self._writer.enqueue(self, behind=not durably)
+            touched = self._count(behind=not durably)
         if durably:
             self._writer.make_durable(self, touched)
 
@@ -137,6 +158,17 @@ class Stored:
         self.marked = newest.mark
         self.active = newest.mark.active
 
+    def _count(self, *, behind: bool) -> int:
+        """Count a touch, and have the writer take it up; `_lock` is held.
+
+        In one, so that who finds it counted finds it in the queue as well; and in this order, so
+        that Ctrl+C in between leaves nothing counted that is in no queue.
+        """
+        if self.touched == self.settled:
+            self._writer.enqueue(self, behind=behind)
+        self.touched = touched = self.touched + 1
+        return touched
+
     # -- for the writer ---------------------------------------------------------------------
 
     def unsettled(self) -> Unsettled:
@@ -144,8 +176,9 @@ class Stored:
         with self._lock:
             touched = self.touched
             pending = self._pending
+            retired = self._over and self.status is Status.RETIRED
         if pending is None:
-            return Unsettled(touched, None, None)
+            return Unsettled(touched, None, None, retired)
         registration, incarnation, saved_at = pending
         mark = Mark(
             self.path,
@@ -158,7 +191,8 @@ class Stored:
             registration.tried,
         )
         if registration is self.written:
-            return Unsettled(touched, None if mark == self.marked else mark, registration)
+            entry = None if mark == self.marked else mark
+            return Unsettled(touched, entry, registration, retired)
         keeps = () if registration.data is None else self.kept
         if registration.dropped:
             keeps = tuple([number for number in keeps if registration.counts(number)])
@@ -173,7 +207,7 @@ class Stored:
             _PYTHON,
             VERSION,
         )
-        return Unsettled(touched, snapshot, registration)
+        return Unsettled(touched, snapshot, registration, retired)
 
     def settle(self, stored: Unsettled) -> bool:
         """Note that this is in the store; whether there is more by now."""

@@ -17,7 +17,6 @@ from kompyct import events
 from kompyct.clock import SECOND, Alarm, Clock
 from kompyct.errors import StoreError
 from kompyct.events import Event
-from kompyct.lifecycle import Status
 from kompyct.store.segments import Damage
 from kompyct.stored import Stored, Unsettled
 
@@ -82,6 +81,7 @@ class Writer:
         self._waiting: list[_Turn] = []  # who sleeps until somebody has written
         self._urgent = False
         self._closed = False
+        self._failures = 0  # of writing behind
         self._retry = 0.0  # seconds; > 0 while the store fails. Of who writes behind
 
     def enqueue(self, stored: Stored, *, behind: bool) -> None:
@@ -105,11 +105,20 @@ class Writer:
                 turn = _Turn(stored, touched)
                 with self._changed:
                     self._waiting.append(turn)
-                # Who writes releases first and looks for the waiting then; so if that look came
-                # before this one was there, the lock is free by now, or has its next holder.
-                if not self._writing.acquire(False):
-                    turn.woken.acquire()
-                    continue
+                try:
+                    # Who writes releases first and looks for the waiting then; so if that look
+                    # came before this one was there, the lock is free by now, or has its next
+                    # holder.
+                    if not self._writing.acquire(False):
+                        turn.woken.acquire()
+                        continue
+                except BaseException:  # Ctrl+C
+                    self._leave(turn)
+                    with self._changed:  # it may have been his to write, for the others as well
+                        self._behind = True
+                        self._rouse()
+                    raise
+                self._leave(turn)
             self._write_now()
 
     def mark(self, stored: Stored) -> None:
@@ -122,8 +131,10 @@ class Writer:
         with self._changed:
             self._behind = self._urgent = True
             self._rouse()
+            failures = self._failures
             self._changed.wait_for(
-                lambda: stored.settled >= touched or self._retry > 0 or self._closed, MARK_PATIENCE
+                lambda: stored.settled >= touched or self._failures > failures or self._closed,
+                MARK_PATIENCE,
             )
 
     def flush(self) -> None:
@@ -169,6 +180,12 @@ class Writer:
 
     # -- private ----------------------------------------------------------------------------
 
+    def _leave(self, turn: _Turn) -> None:
+        """Take `turn` from those who sleep, lest it is chosen to write for the others."""
+        with self._changed:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
     def _write_now(self) -> None:
         """Write the queue, and give back the right to, `_writing`, which is held."""
         try:
@@ -185,9 +202,11 @@ class Writer:
                 unsettled = [turn for turn in waiting if turn.stored.settled < turn.touched]
                 # One of those who came too late for this time writes for them all the next time.
                 self._waiting = unsettled[1:]
-            for turn in waiting:
-                if turn.stored.settled >= turn.touched or turn is unsettled[0]:
-                    turn.woken.release()
+                # Chosen here: those that are left are for the next one, who may have them settled
+                # and woken by now.
+                woken = [turn for turn in waiting if turn not in self._waiting]
+            for turn in woken:
+                turn.woken.release()
 
     def _rouse(self) -> None:
         """Have the queue written; the lock of `_changed` is held."""
@@ -213,7 +232,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._behind or self._closed)
+                # While the store fails also with nothing to write, to see that it works again.
+                self._changed.wait_for(lambda: self._behind or self._retry or self._closed)
                 if not self._urgent:
                     delay = self._retry or DELAY
                     self._changed.wait_for(lambda: self._urgent or self._closed, delay)
@@ -226,14 +246,15 @@ class Writer:
         try:
             self.flush()
         except StoreError as error:
-            self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
-            self._complain(error, self._retry)
             with self._changed:
+                self._retry = min(max(2 * self._retry, FIRST_RETRY), LAST_RETRY)
+                self._failures += 1
                 if self._alarm is not None:  # with the delay that was before this attempt
                     self._alarm.silence()
                     self._alarm = None
                 self._rouse()
                 self._changed.notify_all()
+            self._complain(error, self._retry)
         else:
             if self._retry:
                 self._retry = 0.0
@@ -247,9 +268,10 @@ class Writer:
             self._behind = False
         if not batch:
             return
-        unsettled = [(stored, stored.unsettled()) for stored in batch]
         try:
+            unsettled = [(stored, stored.unsettled()) for stored in batch]
             self.store.save([found.entry for _, found in unsettled if found.entry is not None])
+            self._settle(unsettled)
         except BaseException as error:
             with self._changed:
                 self._queue.extendleft(reversed(batch))
@@ -258,14 +280,12 @@ class Writer:
             raise StoreError(
                 f"{self.store.owner}: the store raised {type(error).__qualname__}; see the cause"
             ) from error
-        self._settle(unsettled)
 
     def _settle(self, unsettled: list[tuple[Stored, Unsettled]]) -> None:
         more = [stored for stored, found in unsettled if stored.settle(found)]
-        for stored, _ in unsettled:
+        for stored, found in unsettled:
             # What has ended need not be kept in mind: the store knows it.
-            ended = stored.status is Status.RETIRED and stored not in more
-            if ended and self.components.get(stored.path) is stored:
+            if found.retired and self.components.get(stored.path) is stored:
                 del self.components[stored.path]
         with self._changed:
             self._queue.extend(more)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.explorer import Depth, Explorer, Scenario, explore
-from tests.harness.mutants import HARMFUL, HARMLESS, Mutant, MutantDoesNotFitError
+from tests.harness.mutants import HARMFUL, HARMLESS
+from tests.harness.planting import Mutant, MutantDoesNotFitError
 from tests.harness.scenarios import SCENARIOS
 from tests.harness.stage import Lock, Stage
 

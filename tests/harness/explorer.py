@@ -7,9 +7,9 @@ either player as the first, and of longer ones as many as the depth says.
 When neither player can move, and what the scenario does about it (run what is ready, answer a
 fault) frees none, the scenario's checks are made. Who still waits then waits for ever.
 
-Limits: two threads; two switches (up to five at what is hot), and in the whole also drawn plans
-of five; the memory model of the GIL; nothing is switched within a C function or in the standard
-library.
+Limits: two threads, and two bystanders on whom no switch is forced; two switches (up to five at
+what is hot), and in the whole also drawn plans of five; the memory model of the GIL; nothing is
+switched within a C function or in the standard library.
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ class Scenario:
     """(owner, name, value) to be set while this scenario is explored."""
     hot_switches: ClassVar[int] = 2
     """Switches at what is hot, in the cheap half; one more in the others."""
+    bystanders_first: ClassVar[bool] = False
+    """Whether bystanders go on before a player whose turn the plan leaves open, or after them."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        stage.bystanders_first = self.bystanders_first
 
     def one(self) -> None:
         """What player 0 does."""
@@ -155,7 +158,7 @@ class Explorer:
     def drawn(self, switches: int, number: int, draw: random.Random) -> Iterator[Failure | None]:
         """`number` plans of that many switches; each player's steps fit into what it does."""
         self.go(((0, ENDLESS), (1, ENDLESS)))
-        lengths = [max(player.moves, 1) for player in self._stage.players]
+        lengths = [max(player.moves, 1) for player in self._stage.players[:2]]
         for _ in range(number):
             first = draw.randrange(2)
             plan = []

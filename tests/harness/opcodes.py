@@ -50,9 +50,9 @@ def describe(place: Place) -> str:
 _PACKAGE = os.path.dirname(kompyct.__file__)
 
 _CORE = (
-    "backends/__init__", "backends/pool", "cell", "component", "deadline", "ending", "faulting",
-    "mailbox", "messages", "recovery", "ref", "runtime", "signals", "supervisor", "timers",
-    "waiting",
+    "backends/__init__", "backends/pool", "cell", "claims", "component", "creation", "deadline",
+    "ending", "faulting", "mailbox", "messages", "recovery", "ref", "registry", "runtime",
+    "signals", "store/snapshots", "stored", "supervisor", "timers", "waiting", "writer",
 )  # fmt: skip
 """Modules in which players are stopped; the others touch nothing that threads share."""
 
@@ -77,7 +77,8 @@ _ACCESS = frozenset((
 ))  # fmt: skip
 
 _HOT = frozenset((
-    "_closed", "_deadlines", "_resting", "_running", "append", "asleep", "box", "control",
-    "flag", "has_asks", "idle", "ready",
+    "_behind", "_closed", "_deadlines", "_over", "_pending", "_queue", "_resting", "_retry",
+    "_running", "_waiting", "_writing", "append", "asleep", "box", "control", "flag", "has_asks",
+    "idle", "ready", "settled", "touched", "woken",
 ))  # fmt: skip
-"""What the protocols between senders, turns and workers are made of."""
+"""What the protocols between senders, turns, workers and the store's writer are made of."""

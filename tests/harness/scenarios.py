@@ -5,9 +5,11 @@ from __future__ import annotations
 from tests.harness import (
     scenarios_asks,
     scenarios_cell,
+    scenarios_claims,
     scenarios_faults,
     scenarios_owned,
     scenarios_pool,
+    scenarios_store,
     scenarios_system,
 )
 from tests.harness.explorer import Scenario
@@ -19,6 +21,8 @@ _MODULES = (
     scenarios_owned,
     scenarios_pool,
     scenarios_system,
+    scenarios_store,
+    scenarios_claims,
 )
 
 SCENARIOS: dict[str, type[Scenario]] = {

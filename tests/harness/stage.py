@@ -5,9 +5,12 @@ the n-th opcode that it executes in kompyct, and the other one goes on from ther
 `0:12 1:7` stops player 0 before its 12th opcode, then player 1 before its 7th; then player 0 goes
 on to its end, and player 1 after it. `opcodes` says which are counted.
 
-Locks of kompyct are replaced by locks that hand over to the other player instead of blocking. A
-lock with a timeout that is held has timed out at once: a switch before it stands for every longer
-wait.
+Locks of kompyct are replaced by locks that hand over to the other player instead of blocking, and
+so are the conditions, locks and threads of the store's writer. A lock with a timeout that is held
+has timed out at once: a switch before it stands for every longer wait.
+
+Two *bystanders* are threads as well. One begins where a scenario says so, moves until it must
+wait, and later goes on where the plan's player cannot move. No switch is forced on it.
 """
 
 from __future__ import annotations
@@ -26,17 +29,24 @@ import kompyct
 import kompyct.backends.manual
 import kompyct.backends.pool
 import kompyct.backends.thread
+import kompyct.claims
 import kompyct.component
 import kompyct.runtime
+import kompyct.store.snapshots
+import kompyct.writer
 from kompyct.waiting import here
 from tests.harness.opcodes import Place, switches
-from tests.harness.stand_ins import StagedPool, StagedWorker
+from tests.harness.stand_ins import StagedPool, StagedThread, StagedWorker
 
 Plan = tuple[tuple[int, int], ...]
 """Steps (player, opcodes it moves before the other one goes on)."""
 
 STUCK_AFTER = 20.0
 """Seconds without a move after which the harness itself is taken to be stuck."""
+
+
+SPINS = 3000
+"""Locks that one may take while nobody else moves; who takes more waits by trying."""
 
 
 class Unwound(BaseException):
@@ -58,6 +68,7 @@ class Lock:
         self.timeouts = -1  # waits with a limit that time out; after them time stands still
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self._stage.note_acquire()
         if self.held:
             if not blocking:
                 return False
@@ -83,8 +94,64 @@ class Lock:
         self.release()
 
 
+class Condition:
+    """Stands for `threading.Condition`: a wait ends when it is notified, or over at once.
+
+    A wait with a limit of `patience` seconds or more never times out; all others do at once.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.lock = Lock(stage)
+        self.waits: list[Lock] = []  # one for each who waits, held until he is notified
+        self.patience = float("inf")
+
+    def __enter__(self) -> bool:
+        return self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float | None = None) -> object:
+        if not self.lock.held:
+            raise RuntimeError("cannot wait on un-acquired lock")
+        while not (result := predicate()):
+            if timeout is not None and timeout < self.patience:
+                # Whoever wants the lock may have it meanwhile.
+                self.lock.release()
+                self.lock.acquire()
+                return predicate()
+            wait = Lock(self._stage)
+            wait.held = True
+            self.waits.append(wait)
+            self.lock.release()
+            try:
+                self._stage.block(wait)
+                self.lock.acquire()
+            except Unwound:
+                self.lock.held = True  # for `__exit__`, which releases it
+                raise
+        return result
+
+    def notify_all(self) -> None:
+        if not self.lock.held:
+            raise RuntimeError("cannot notify on un-acquired lock")
+        for wait in self.waits:
+            wait.held = False
+        self.waits.clear()
+
+
+class _Threading:
+    """Stands for the module `threading` in the store's writer."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.Lock = stage.new_lock
+        self.Condition = lambda: Condition(stage)
+        self.Thread = StagedThread
+
+
 class Player(threading.Thread):
-    """One of the two threads; it moves only while it has the turn."""
+    """One of the threads; it moves only while it has the turn."""
 
     def __init__(self, stage: Stage, number: int) -> None:
         super().__init__(name=f"player-{number}", daemon=True)
@@ -100,6 +167,14 @@ class Player(threading.Thread):
         self.error: BaseException | None = None
         self._stage = stage
         self._trace = stage.tracer(self)
+
+    def begin(self, body: Callable[[], object]) -> None:
+        """Have something to do; on any thread."""
+        self.body = body
+        self.left = self.moves = 0
+        self.ended = False
+        self.waits_for = None
+        self.error = None
 
     def can_move(self) -> bool:
         return not self.ended and (self.waits_for is None or not self.waits_for.held)
@@ -126,23 +201,27 @@ class Player(threading.Thread):
 
 
 class Stage:
-    """Two players, the baton between them, and the locks they share. A context manager."""
+    """Players, the baton between them, and the locks they share. A context manager."""
 
     def __init__(self, every_opcode: bool = False) -> None:
         self._every_opcode = every_opcode
         self.hot_only = False  # whether to count only opcodes that load or store what is hot
         # For hot_only or not, by the code's id, since hashing code is slow.
         self._tables: dict[bool, dict[int, tuple[CodeType, bytes]]] = {False: {}, True: {}}
+        self.bystanders_first = False  # whether they go on before the players do, not after
+        self._acquires = 0  # locks that were taken since somebody else has moved
         self._driver = allocate_lock()
         self._driver.acquire()
         self._plan: Plan = ()
         self._step = 0  # the next step of the plan
         self._unwinding = False
+        self._return_to: Player | None = None  # who goes on when a bystander's first move ends
         self._restore: list[tuple[Any, str, Any]] = []
         self._cpus: set[int] | None = None
         self.taken: set[int] = set()  # steps of the plan that ended with a forced switch
         self.places: list[Place] = []  # where those were
         self.players: tuple[Player, ...] = ()
+        """The two that plans are about, and the bystanders."""
 
     def __enter__(self) -> Stage:
         for module in (*sys.modules.values(),):
@@ -153,10 +232,12 @@ class Stage:
         self.replace(kompyct.backends.pool, "_Worker", StagedWorker)
         self.replace(kompyct.backends.pool, "PoolBackend", StagedPool)
         self.replace(kompyct.runtime, "_at_exit", lambda runtime: None)
+        self.replace(kompyct.writer, "threading", _Threading(self))
+        self.replace(kompyct.store.snapshots, "Lock", self.new_lock)
         if hasattr(os, "sched_setaffinity"):  # one thread moves at a time: one CPU is faster
             self._cpus = os.sched_getaffinity(0)
             os.sched_setaffinity(0, {random.choice(sorted(self._cpus))})
-        self.players = (Player(self, 0), Player(self, 1))
+        self.players = (*(Player(self, number) for number in range(4)),)
         for player in self.players:
             player.start()
         return self
@@ -189,16 +270,23 @@ class Stage:
         self._unwinding = False
         self.taken.clear()
         self.places.clear()
-        for player, body in zip(self.players, bodies, strict=True):
-            player.body = body
-            player.left = player.moves = 0
-            player.ended = False
-            player.waits_for = None
-            player.error = None
+        for player, body in zip(self.players[:2], bodies, strict=True):
+            player.begin(body)
         self.go_on()
+
+    def spawn(self, body: Callable[[], object]) -> None:
+        """Have a bystander do `body` until it must wait; on a player's thread."""
+        player = threading.current_thread()
+        assert isinstance(player, Player)
+        bystander = next(each for each in self.players[2:] if each.ended)
+        bystander.begin(body)
+        self._return_to = player
+        bystander.turn.release()
+        player.turn.acquire()
 
     def go_on(self) -> bool:
         """Let who can move do so, until nobody can; False if nobody could."""
+        self._acquires = 0
         player = self._next()
         if player is None:
             return False
@@ -222,6 +310,13 @@ class Stage:
 
     # -- on a player's thread ----------------------------------------------------------------
 
+    def note_acquire(self) -> None:
+        """Refuse to let somebody try again and again what only another one can bring about."""
+        self._acquires += 1
+        if self._acquires > SPINS:
+            self._acquires = 0
+            raise AssertionError("a player spins: it tries again and again, and nobody else moves")
+
     def block(self, lock: Lock) -> None:
         """Wait until `lock` is free."""
         player = threading.current_thread()
@@ -234,6 +329,7 @@ class Stage:
 
     def pass_on(self, player: Player | None) -> None:
         """Let go on who is next; `player`, if given, wants to go on later."""
+        self._acquires = 0
         after = None if self._unwinding else self._next()
         if after is player and player is not None:
             return
@@ -244,7 +340,11 @@ class Stage:
                 raise Unwound
 
     def _next(self) -> Player | None:
+        if self._return_to is not None:
+            player, self._return_to = self._return_to, None
+            return player
         plan = self._plan
+        bystanders = self.players[2:]
         while self._step < len(plan):
             number, moves = plan[self._step]
             self._step += 1
@@ -254,7 +354,8 @@ class Stage:
                 player.step = self._step - 1
                 return player
         last = plan[-1][0] if plan else 1
-        for player in (self.players[1 - last], self.players[last]):
+        pair = (self.players[1 - last], self.players[last])
+        for player in (*bystanders, *pair) if self.bystanders_first else (*pair, *bystanders):
             if player.can_move():
                 player.left = 0
                 return player

@@ -1,7 +1,7 @@
 """What stands for kompyct's backends while two players have the stage?
 
 A queue instead of a backend, where only the cell is explored; the pool itself, where that is, with
-players instead of its workers' threads.
+players instead of its workers' threads; and the thread of a store's writer.
 """
 
 from __future__ import annotations
@@ -71,3 +71,16 @@ class StagedWorker(_Worker):
     def run(self) -> None:
         self.begun = True
         super().run()
+
+
+class StagedThread:
+    """The thread of a store's writer, which a player runs, or the driver when it settles."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        """Whoever runs it looks whether the writer has it."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Its time is over."""
