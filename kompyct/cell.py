@@ -184,8 +184,9 @@ class Cell(Mailbox):
         Raises:
             SnapshotError: its function cannot be stored, or its snapshot is too big.
         """
-        if self.stored is not None:
-            self.stored.prepare(registration)
+        # Not by a look at `stored`: its creation may not be that far yet.
+        if self.name is not None and self.runtime.writer is not None:
+            self.runtime.writer.prepare(registration)
 
     def refuse(self, message: Any) -> None:
         """Deal with a message that comes when it is ending or has ended."""

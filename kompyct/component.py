@@ -214,7 +214,7 @@ class Component(Generic[M]):
             raise NotStartedError(
                 f"component {stored.path!r} is being made; save durably from on_start on"
             )
-        stored.prepare(registration)
+        cell.prepare(registration)
         before = self._kompyct_registration or cell.recovery
         self._kompyct_registration = registration.following(before)
         if self._kompyct_cell is None:

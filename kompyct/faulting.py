@@ -49,8 +49,6 @@ def register(cell: Cell, registration: Registration) -> None:
         before = component._kompyct_registration or cell.recovery
         component._kompyct_registration = registration.following(before)
     if cell.stored is not None:
-        if registration.stored_as is None:  # made by who found the name before its place
-            cell.stored.prepare(registration)
         # Without an incarnation it is the next one's: those of the last one are refused.
         late = cell.component is None
         cell.stored.save(registration, cell.incarnation + late)

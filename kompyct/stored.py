@@ -73,20 +73,6 @@ class Stored:
         """Whether it has ended, and what is stored of it is for whoever creates it next."""
         return self._over and self.status is not Status.RETIRED
 
-    def prepare(self, registration: Registration) -> None:
-        """Make `registration` ready to be saved; from any thread.
-
-        Raises:
-            SnapshotError: its function cannot be stored, or its snapshot is too big.
-        """
-        data = registration.data
-        if data is not None and len(data) > MAX_SNAPSHOT:
-            raise SnapshotError(
-                f"a snapshot of {len(data)} bytes is too big to be stored; "
-                f"{MAX_SNAPSHOT} is the limit"
-            )
-        registration.stored_as = store_function(registration.function)
-
     def end(self, status: Status) -> None:
         """Have it stored what became of the component, in its turn."""
         self.status = status
@@ -222,3 +208,17 @@ class Stored:
         with self._lock:
             self.settled = stored.touched
             return self.touched > stored.touched
+
+
+def prepare(registration: Registration) -> None:
+    """Make `registration` ready to be saved; from any thread.
+
+    Raises:
+        SnapshotError: its function cannot be stored, or its snapshot is too big.
+    """
+    data = registration.data
+    if data is not None and len(data) > MAX_SNAPSHOT:
+        raise SnapshotError(
+            f"a snapshot of {len(data)} bytes is too big to be stored; {MAX_SNAPSHOT} is the limit"
+        )
+    registration.stored_as = store_function(registration.function)

@@ -7,24 +7,33 @@ only the last is written (S-24). Who cannot wait for that writes all that is col
 from __future__ import annotations
 
 import threading
+import time
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kompyct import events
 from kompyct.clock import SECOND, Alarm, Clock
 from kompyct.errors import StoreError
 from kompyct.events import Event
 from kompyct.store.segments import Damage
-from kompyct.stored import Stored, Unsettled
+from kompyct.stored import Stored, Unsettled, prepare
+from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.messages import Ask
     from kompyct.store.snapshots import SnapshotStore
 
 DELAY = 0.05
 """Seconds in which saves are collected."""
+
+GATHER = 0.00005
+"""Seconds that who writes for others sleeps, as long as more of them keep coming."""
+
+CLOSE_PATIENCE = 5.0
+"""Seconds that the end of a system waits for a disk that hangs."""
 
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
@@ -37,13 +46,21 @@ MARK_PATIENCE = 1.0
 class _Turn:
     """Somebody who sleeps until `stored` has been written up to `touched`, or it is his turn."""
 
-    __slots__ = ("stored", "touched", "woken")
+    __slots__ = ("done", "stored", "touched")
 
     def __init__(self, stored: Stored, touched: int) -> None:
         self.stored = stored
         self.touched = touched
-        self.woken = allocate_lock()
-        self.woken.acquire()
+        self.done = allocate_lock()
+        self.done.acquire()
+
+
+def _sleep(turn: _Turn) -> None:
+    """Wait until it is woken; a pool has others go on meanwhile, as in an ask."""
+    if here.runner is None:
+        turn.done.acquire()
+    else:
+        here.runner.wait(None, cast("Ask", turn), -1)
 
 
 class Writer:
@@ -82,13 +99,15 @@ class Writer:
         self._urgent = False
         self._closed = False
         self._failures = 0  # of writing behind
+        self._marking = 0  # how many wait in `mark`
+        self._expected = 0  # how many may want to save at once; of who writes
         self._retry = 0.0  # seconds; > 0 while the store fails. Of who writes behind
 
     def enqueue(self, stored: Stored, *, behind: bool) -> None:
         """Take up `stored`, and if `behind`, write it within the DELAY."""
-        with self._changed:
-            self._queue.append(stored)
-            if behind and not self._behind:
+        self._queue.append(stored)  # atomic, so the lock is only needed to rouse somebody
+        if behind and not self._behind:  # which is cleared before the queue is taken
+            with self._changed:
                 self._behind = True
                 self._rouse()
 
@@ -110,7 +129,7 @@ class Writer:
                     # came before this one was there, the lock is free by now, or has its next
                     # holder.
                     if not self._writing.acquire(False):
-                        turn.woken.acquire()
+                        _sleep(turn)
                         continue
                 except BaseException:  # Ctrl+C
                     self._leave(turn)
@@ -119,7 +138,10 @@ class Writer:
                         self._rouse()
                     raise
                 self._leave(turn)
+            self._gather()
             self._write_now()
+
+    prepare = staticmethod(prepare)
 
     def mark(self, stored: Stored) -> None:
         """Return when the mark of `stored` is durable, or the patience for that is over."""
@@ -130,12 +152,16 @@ class Writer:
             return
         with self._changed:
             self._behind = self._urgent = True
-            self._rouse()
-            failures = self._failures
-            self._changed.wait_for(
-                lambda: stored.settled >= touched or self._failures > failures or self._closed,
-                MARK_PATIENCE,
-            )
+            self._marking += 1
+            try:
+                self._rouse()
+                failures = self._failures
+                self._changed.wait_for(
+                    lambda: stored.settled >= touched or self._failures > failures or self._closed,
+                    MARK_PATIENCE,
+                )
+            finally:
+                self._marking -= 1
 
     def flush(self) -> None:
         """Return when all that was saved so far is durable.
@@ -156,14 +182,20 @@ class Writer:
             self._alarm.silence()
         if thread is not None:
             thread.join(1.0)
-        problem = None
+        if not self._writing.acquire(timeout=CLOSE_PATIENCE):
+            problem = StoreError(
+                f"{self.store.owner}: the store hangs; what was not flushed is lost"
+            )
+            self._complain(problem, 0.0)
+            return problem  # and whoever hangs there has the store
         try:
-            self.flush()
+            self._write_now()
         except StoreError as error:
-            problem = error
             self._complain(error, 0.0)
-        self.store.close()
-        return problem
+            return error
+        finally:
+            self.store.close()
+        return None
 
     def report_damage(self, damage: Damage) -> None:
         """Tell of damage that the store has found."""
@@ -179,6 +211,18 @@ class Writer:
         )
 
     # -- private ----------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        """Let those whose save has just become durable come with their next one.
+
+        Otherwise the first of them would write alone, and the others wait for another sync.
+        """
+        found = len(self._queue)
+        while found < self._expected:
+            time.sleep(GATHER)
+            before, found = found, len(self._queue)
+            if found == before:
+                return
 
     def _leave(self, turn: _Turn) -> None:
         """Take `turn` from those who sleep, lest it is chosen to write for the others."""
@@ -198,15 +242,19 @@ class Writer:
         finally:
             self._writing.release()
             with self._changed:
-                waiting, self._waiting = self._waiting, []
-                unsettled = [turn for turn in waiting if turn.stored.settled < turn.touched]
-                # One of those who came too late for this time writes for them all the next time.
-                self._waiting = unsettled[1:]
+                self._expected += len(self._queue)
                 # Chosen here: those that are left are for the next one, who may have them settled
-                # and woken by now.
-                woken = [turn for turn in waiting if turn not in self._waiting]
+                # and woken soon.
+                woken: list[_Turn] = []
+                asleep: list[_Turn] = []
+                for turn in self._waiting:
+                    is_settled = turn.stored.settled >= turn.touched
+                    (woken if is_settled else asleep).append(turn)
+                # One of those who came too late for this time writes for them all the next time.
+                woken += asleep[:1]
+                self._waiting = asleep[1:]
             for turn in woken:
-                turn.woken.release()
+                turn.done.release()
 
     def _rouse(self) -> None:
         """Have the queue written; the lock of `_changed` is held."""
@@ -217,11 +265,11 @@ class Writer:
                 self._clock.set(self._alarm)
         elif self._thread is None and not self._closed:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            # No thread to be had, as at the interpreter's exit: the next save tries again, and
-            # `close` writes what is left.
-            with suppress(RuntimeError):
+            try:
                 thread.start()
                 self._thread = thread
+            except RuntimeError:  # no thread to be had: the next save tries again, or `close`
+                self._behind = False
         else:
             self._changed.notify_all()
 
@@ -258,23 +306,22 @@ class Writer:
         else:
             if self._retry:
                 self._retry = 0.0
-                self._emit(events.SnapshotsSaved(*self._identity()))
+                self._tell(events.SnapshotsSaved(*self._identity()))
 
     def _write(self) -> None:
         """Write the queue; `_writing` is held."""
         with self._changed:
-            batch = list(self._queue)
-            self._queue.clear()
-            self._behind = False
+            self._behind = False  # before the look: who comes after it says so again
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
         if not batch:
             return
+        self._expected = len(batch)
         try:
             unsettled = [(stored, stored.unsettled()) for stored in batch]
             self.store.save([found.entry for _, found in unsettled if found.entry is not None])
             self._settle(unsettled)
         except BaseException as error:
-            with self._changed:
-                self._queue.extendleft(reversed(batch))
+            self._queue.extendleft(reversed(batch))
             if isinstance(error, StoreError) or not isinstance(error, Exception):
                 raise
             raise StoreError(
@@ -287,27 +334,30 @@ class Writer:
             # What has ended need not be kept in mind: the store knows it.
             if found.retired and self.components.get(stored.path) is stored:
                 del self.components[stored.path]
-        with self._changed:
-            self._queue.extend(more)
-            if more:
-                self._behind = True
-                self._rouse()
-            self._changed.notify_all()
+        self._queue.extend(more)
+        if more or self._marking:
+            with self._changed:
+                if more:
+                    self._behind = True
+                    self._rouse()
+                self._changed.notify_all()
 
     def _complain(self, error: StoreError, retry: float) -> None:
-        with self._changed:
-            waiting = len(self._queue)
-        self._emit(
+        self._tell(
             events.SnapshotsNotSaved(
                 *self._identity(),
                 type(error).__qualname__,
                 error.errno,
                 error.phase,
-                waiting,
+                len(self._queue),
                 retry,
                 str(error),
             )
         )
+
+    def _tell(self, event: Event) -> None:
+        with suppress(RuntimeError):  # no thread for the supervisor: the writing goes on
+            self._emit(event)
 
     def _identity(self) -> tuple[int, str, int, float]:
         return 0, "store", 0, self._clock.now() / SECOND

@@ -67,6 +67,7 @@ LONGER = {
     "supervisor": (360, "what follows a fault, and the order of the end, are one protocol"),
     "system": (465, "the public face: two thirds of it are docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
+    "writer": (365, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (565, "all system calls on durable files: one place for one thing"),
     "store.directory": (375, "one lock over all of it"),
     "store.atomic": (370, "what a user of a store may call, most of it docstrings"),

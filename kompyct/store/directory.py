@@ -228,7 +228,7 @@ class DirectoryStore:
         try:
             files.append(segment.descriptor, data, segment.path)
             self._note_sync(files.sync(segment.descriptor, segment.path))
-        except StoreError as error:
+        except BaseException as error:  # Ctrl+C may have come in the middle
             try:
                 files.cut_off(segment.descriptor, segment.size, segment.path)
             except StoreError:

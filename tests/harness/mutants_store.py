@@ -82,8 +82,8 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "what is taken stays in the queue", Writer, "_write",
-        "self._queue.clear()",
-        "pass",
+        "batch = [self._queue.popleft() for _ in range(len(self._queue))]",
+        "batch = list(self._queue)",
         ("SaveWrite",),
     ),
     Mutant(
@@ -127,18 +127,18 @@ HARMFUL: tuple[Mutant, ...] = (
         "who goes to sleep does not try once more", Writer, "make_durable",
         """
         if not self._writing.acquire(False):
-            turn.woken.acquire()
+            _sleep(turn)
             continue
         """,
         """
-        turn.woken.acquire()
+        _sleep(turn)
         continue
         """,
         ("DurableDurable", "DurableWrite"),
     ),
     Mutant(
         "nobody who sleeps is woken", Writer, "_write_now",
-        "turn.woken.release()",
+        "turn.done.release()",
         "pass",
         ("DurableDurable", "DurableWrite"),
     ),
@@ -147,13 +147,18 @@ HARMFUL: tuple[Mutant, ...] = (
         """
         self._writing.release()
         with self._changed:
-            waiting, self._waiting = (self._waiting, [])
+            self._expected += len(self._queue)
+            woken: list[_Turn] = []
+            asleep: list[_Turn] = []
+            for turn in self._waiting:
         """,
         """
-        waiting, self._waiting = (self._waiting, [])
+        waiting = list(self._waiting)
         self._writing.release()
         with self._changed:
-            pass
+            woken: list[_Turn] = []
+            asleep: list[_Turn] = []
+            for turn in waiting:
         """,
         ("DurableDurable", "DurableWrite"),
     ),
@@ -178,8 +183,8 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the close does not write what is left", Writer, "close",
-        "self.flush()",
-        "pass",
+        "self._write_now()",
+        "self._writing.release()",
         ("CloseSave",),
     ),
     Mutant(

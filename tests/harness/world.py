@@ -180,6 +180,7 @@ class Shared:
         self.checked_classes: set[type] = set()
         self.stopping = False
         self.recovery_deadline = 1
+        self.writer: Any = None
         self.orders = count(1)
         self.late_replies = LateReplies()
         self.faults: list[FaultContext[Any]] = []
