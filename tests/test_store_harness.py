@@ -110,6 +110,17 @@ def test_the_model_catches(subject: str, planted: str) -> None:
 
 
 @pytest.mark.parametrize("subject", ["json", "directory"])
+def test_kills_at_random_lose_nothing_and_leave_nothing(subject: str) -> None:
+    """RELIABILITY.md 2: 100 kills; 10,000 in the long form."""
+    holds("restarts", "--subject", subject)
+
+
+def test_kills_at_random_catch() -> None:
+    """As above: a store that writes in place is torn."""
+    catches("restarts", "--subject", "json", "--planted", "in-place")
+
+
+@pytest.mark.parametrize("subject", ["json", "directory"])
 def test_a_power_cut_loses_nothing_acknowledged(subject: str) -> None:
     """RELIABILITY.md 2: three real cuts; a thousand in the long form."""
     holds("power", "--subject", subject, "--cuts=3")

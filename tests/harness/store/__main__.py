@@ -12,7 +12,17 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.harness.store import bad, failing, kill, model, mounts, power, space, strace
+from tests.harness.store import (
+    bad,
+    failing,
+    kill,
+    model,
+    mounts,
+    power,
+    restarts,
+    space,
+    strace,
+)
 from tests.harness.store.figures import Figures, SkippedError
 from tests.harness.store.planted import PLANTED
 from tests.harness.store.subjects import SUBJECTS, Subject
@@ -41,6 +51,11 @@ def _power(subject: Subject, given: argparse.Namespace) -> list[Figures]:
         power.cut(subject, kind, cuts=given.cuts, seed=given.seed, planted=given.planted)
         for kind in kinds
     ]
+
+
+def _restarts(subject: Subject, given: argparse.Namespace) -> list[Figures]:
+    kills = 100 if given.short else given.kills
+    return [restarts.run(subject, kills=kills, seed=given.seed, planted=given.planted)]
 
 
 def _errors(subject: Subject, given: argparse.Namespace) -> list[Figures]:
@@ -83,6 +98,7 @@ HARNESSES: dict[str, Run] = {
     "strace-errors": _strace_errors,
     "model": _model,
     "power": _power,
+    "restarts": _restarts,
     "limits": _limits,
     "space": _space,
     "bad": _bad,
@@ -95,6 +111,7 @@ def main() -> int:
     parser.add_argument("name", choices=HARNESSES)
     parser.add_argument("--subject", choices=SUBJECTS, action="append")
     parser.add_argument("--cuts", type=int, default=1000, help="power cuts")
+    parser.add_argument("--kills", type=int, default=10_000, help="kills at random (restarts)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--planted", choices=PLANTED, help="plant this bug")
     parser.add_argument("--unchecked", action="store_true", help="plant: no seal is checked (bad)")
