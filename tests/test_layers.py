@@ -69,6 +69,7 @@ LONGER = {
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
     "writer": (365, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (565, "all system calls on durable files: one place for one thing"),
+    "store.segments": (345, "the walk over records and damages is one thing"),
     "store.directory": (375, "one lock over all of it"),
     "store.atomic": (370, "what a user of a store may call, most of it docstrings"),
 }

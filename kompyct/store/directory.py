@@ -255,12 +255,15 @@ class DirectoryStore:
         size = len(first)
         contents = Contents(segments=[segment])
         for path in self._counting():
-            generations = self.load(path)
-            batch, located = _encoded(generations[::-1], segment, size)
-            parts.append(batch)
-            size += len(batch)
-            for entry in located:
-                contents.enter(entry)
+            for place in reversed(self._contents.kept[path]):
+                found = segments.read_record(place)
+                if isinstance(found, Damage):
+                    self._set_aside(found)
+                    continue
+                record = records.encode_again(*found, place.mark, size, segment.sealer)
+                contents.enter(segments.located(place, segment, size, len(record)))
+                parts.append(record)
+                size += len(record)
         try:
             self._note_sync(files.replace(segment.path, b"".join(parts)))
             segment.descriptor = files.open_log(segment.path)

@@ -18,6 +18,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+GRACE = 0.05
+"""Seconds that a lock is waited for in any case: somebody may only be looking, see `is_locked`."""
+
+
 class FileLock:
     """An exclusive lock on a file that exists for that only; it ends with the process.
 
@@ -45,7 +49,7 @@ class FileLock:
             StoreLockedError: somebody else has it.
             StoreError: there can be no lock.
         """
-        give_up = time.monotonic() + timeout
+        give_up = time.monotonic() + max(timeout, GRACE)
         pause = 0.001
         while not self._try():
             if time.monotonic() >= give_up:

@@ -23,7 +23,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from kompyct.codecs import name_of
-from kompyct.errors import CorruptStoreError, VersionError
+from kompyct.errors import CorruptStoreError
 from kompyct.lifecycle import Status
 from kompyct.store.compression import compress, decompress
 from kompyct.store.snapshots import Entry, Mark, Removal, Snapshot
@@ -54,6 +54,7 @@ _encode_json = json.JSONEncoder(separators=(",", ":")).encode  # made once, not 
 class Header:
     """The lengths and the kind of a record."""
 
+    version: int
     kind: int
     compression: int
     meta_bytes: int
@@ -123,6 +124,13 @@ def encode_entry(entry: Entry, offset: int, sealer: Sealer) -> bytes:
     return _sealed(SNAPSHOT, told.encode(), offset, sealer, pickled + smaller, compression)
 
 
+def encode_again(header: Header, record: bytes, mark: Mark, offset: int, sealer: Sealer) -> bytes:
+    """A whole `record` of a snapshot for another place, with what was marked since."""
+    meta = {**decode_meta(header, record), **_mark_to_meta(mark)}
+    payload = record[HEADER_BYTES + header.meta_bytes : -SEAL_BYTES]
+    return encode_record(SNAPSHOT, meta, offset, sealer, payload, header.compression)
+
+
 def encode_record(
     kind: int,
     meta: dict[str, Any],
@@ -146,21 +154,15 @@ def _sealed(
 def decode_header(data: bytes) -> Header | None:
     """The header in the first HEADER_BYTES of `data`; None if it is none.
 
-    Raises:
-        VersionError: a newer kompyct wrote it.
+    Its version may be newer than FORMAT: then nothing else in it means anything here.
     """
     start = data[: _HEADER.size]
     if not start.startswith(MAGIC) or data[_HEADER.size : HEADER_BYTES] != _CRC.pack(crc32(start)):
         return None
     _, version, kind, compression, meta_bytes, payload_bytes = _HEADER.unpack(start)
-    if version > FORMAT:
-        raise VersionError(
-            f"written in format {version}, and this kompyct knows {FORMAT}; use a newer one",
-            phase="decode",
-        )
-    if meta_bytes > MAX_META or payload_bytes > MAX_PAYLOAD:
+    if version <= FORMAT and (meta_bytes > MAX_META or payload_bytes > MAX_PAYLOAD):
         return None
-    return Header(kind, compression, meta_bytes, payload_bytes)
+    return Header(version, kind, compression, meta_bytes, payload_bytes)
 
 
 def decode_meta(header: Header, record: bytes) -> dict[str, Any]:

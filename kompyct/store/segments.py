@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kompyct.errors import StoreError, TrustError
+from kompyct.errors import StoreError, TrustError, VersionError
 from kompyct.store import files, records
 from kompyct.store.records import END, HEADER_BYTES, SEGMENT, Header, Sealer
 from kompyct.store.snapshots import Mark, Removal, Snapshot, with_entry
@@ -200,34 +200,48 @@ def located(snapshot: Snapshot, segment: Segment, offset: int, length: int) -> L
 def scan(segment: Segment) -> Iterator[tuple[int, tuple[Header, dict[str, Any]] | Damage]]:
     """The records of a segment, and what is none, each with its offset.
 
+    After a damaged place the next record is looked for from byte to byte: what a damaged header,
+    or the data of a damaged record, says of lengths and versions means nothing. A seal holds in
+    one place only, so nothing is taken for a record that is none.
+
     Raises:
         VersionError: a newer kompyct wrote one of them.
         StoreError: it cannot be read.
     """
     size = files.status_of_open(segment.descriptor, segment.path).st_size
     offset = 0
+    damage: Damage | None = None  # the place that is damaged, from its beginning on
     while offset < size:
         header, what = _look(segment, offset, size)
-        if not what:
-            assert header is not None
+        if header is not None and header.version > records.FORMAT and damage is None:
+            raise VersionError(
+                f"{segment.path} was written in format {header.version}, and this kompyct knows "
+                f"{records.FORMAT}; use a newer one",
+                path=segment.path,
+                phase="decode",
+            )
+        if header is not None and not what:
             record = files.read_at(segment.descriptor, header.length, offset, segment.path)
             if _holds(segment, header, offset, record):
+                if damage is not None:
+                    length = offset - damage.offset
+                    yield damage.offset, replace(damage, length=length, torn=False)
+                    damage = None
                 yield offset, (header, records.decode_meta(header, record))
                 offset += header.length
                 continue
             what = "the seal does not hold"
-        fits = header is not None and offset + header.length <= size
-        after = (
-            offset + header.length if fits and header is not None else _next(segment, offset + 1)
-        )
-        cut_off = size - offset < HEADER_BYTES or (header is not None and not fits)
-        torn = after >= size and (cut_off or _all_zeros(segment, offset, size))
-        yield offset, Damage(segment.path, offset, after - offset, what, torn)
-        offset = after
+        if damage is None:
+            cut_off = what.startswith("cut off")
+            torn = cut_off or _all_zeros(segment, offset, size)
+            damage = Damage(segment.path, offset, 0, what, torn)
+        offset = _next(segment, offset + 1)
+    if damage is not None:
+        yield damage.offset, replace(damage, length=size - damage.offset)
 
 
-def read_snapshot(place: Located) -> Snapshot | Damage:
-    """The snapshot whose record is there, read and checked anew.
+def read_record(place: Located) -> tuple[Header, bytes] | Damage:
+    """The record that is there, read and checked anew.
 
     Raises:
         StoreError: it cannot be read.
@@ -235,16 +249,28 @@ def read_snapshot(place: Located) -> Snapshot | Damage:
     segment, offset, length = place.segment, place.offset, place.length
     record = files.read_at(segment.descriptor, length, offset, segment.path)
     header = records.decode_header(record)
-    what = "the seal does not hold"
-    if header is not None and _holds(segment, header, offset, record):
-        try:
-            entry = records.decode_entry(header, records.decode_meta(header, record), record)
-            assert isinstance(entry, Snapshot)
-        except StoreError as error:
-            what = str(error)
-        else:
-            return replace(entry, mark=place.mark)  # what was marked since is known there only
-    return Damage(segment.path, offset, length, what)
+    if header is None or not _holds(segment, header, offset, record):
+        return Damage(segment.path, offset, length, "the seal does not hold")
+    return header, record
+
+
+def read_snapshot(place: Located) -> Snapshot | Damage:
+    """The snapshot whose record is there, read and checked anew.
+
+    Raises:
+        StoreError: it cannot be read.
+        BackendMissingError: it is compressed by what is not installed here.
+    """
+    found = read_record(place)
+    if isinstance(found, Damage):
+        return found
+    header, record = found
+    try:
+        entry = records.decode_entry(header, records.decode_meta(header, record), record)
+    except StoreError as error:
+        return Damage(place.segment.path, place.offset, place.length, str(error))
+    assert isinstance(entry, Snapshot)
+    return replace(entry, mark=place.mark)  # what was marked since is known there only
 
 
 def _look(segment: Segment, offset: int, size: int) -> tuple[Header | None, str]:
@@ -256,7 +282,7 @@ def _look(segment: Segment, offset: int, size: int) -> tuple[Header | None, str]
     )
     if header is None:
         return None, "no header of a record"
-    if offset + header.length > size:
+    if header.version <= records.FORMAT and offset + header.length > size:
         return header, "cut off in a record"
     return header, ""
 
