@@ -101,8 +101,8 @@ def test_every_state_that_a_power_cut_may_leave_is_whole(subject: str) -> None:
 def test_the_model_catches(subject: str, planted: str) -> None:
     """As above: those that a kill does not show included.
 
-    Not in the directory store: "unlink-first". What it writes by a careful rename is a new segment,
-    whose name nobody has; there is nothing to unlink.
+    Not in the directory store: "unlink-first". What it writes by a careful rename is a new
+    segment, whose name nobody has; there is nothing to unlink.
     """
     if (subject, planted) == ("directory", "unlink-first"):
         pytest.skip("harmless there: it never replaces a file")
