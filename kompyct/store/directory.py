@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import RLock
 
-from kompyct.errors import DurabilityError, StoreError, StoreLockedError
+from kompyct.errors import CorruptStoreError, DurabilityError, StoreError, StoreLockedError
 from kompyct.lifecycle import Status
 from kompyct.store import files, records, segments
 from kompyct.store.atomic import checked_path
@@ -62,6 +62,7 @@ class DirectoryStore:
     Raises:
         StoreLockedError: another living process writes to it.
         TrustError: it could be somebody else's, or was written with another key.
+        CorruptStoreError: nothing in it is what was written.
         VersionError: a newer kompyct wrote to it.
         StoreError: it is no folder, or cannot be read or written.
         ArgumentError, ArgumentTypeError: for bad values.
@@ -185,6 +186,14 @@ class DirectoryStore:
     def _read(self) -> None:
         """Take up what the folder holds, and make it whole."""
         contents = self._contents = segments.read_folder(self.path, self._key, local=self._local)
+        damages = [damage for damage in contents.damages if not damage.torn]
+        if damages and not contents.holds:
+            raise CorruptStoreError(
+                f"{self.path}: no record in it holds ({damages[0]}); it was sealed with another "
+                "key, or is damaged throughout: move its files away to begin anew",
+                path=self.path,
+                phase="decode",
+            )
         self._number = max((segment.number for segment in contents.segments), default=0)
         if contents.replaced:
             # A crash came between the rename and their removal, perhaps before its sync.
@@ -313,11 +322,14 @@ class DirectoryStore:
             copy = os.path.join(folder, name)
             if files.status_of(copy, follow=False) is None:
                 descriptor = files.open_to_read(damage.path, follow=False)
-                if descriptor is not None:
+                if descriptor is None:
+                    return
+                try:
                     length = min(damage.length, MAX_SET_ASIDE)
                     data = files.read_at(descriptor, length, damage.offset, damage.path)
+                finally:
                     files.close(descriptor)
-                    files.replace(copy, data)
+                files.replace(copy, data)
 
     def _note_sync(self, synced: bool) -> None:
         if self._synced and not synced:

@@ -18,10 +18,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-GRACE = 0.05
-"""Seconds that a lock is waited for in any case: somebody may only be looking, see `is_locked`."""
-
-
 class FileLock:
     """An exclusive lock on a file that exists for that only; it ends with the process.
 
@@ -49,17 +45,18 @@ class FileLock:
             StoreLockedError: somebody else has it.
             StoreError: there can be no lock.
         """
-        give_up = time.monotonic() + max(timeout, GRACE)
+        give_up = time.monotonic() + timeout
         pause = 0.001
         while not self._try():
-            if time.monotonic() >= give_up:
+            # Who only looks, see `is_locked`, is waited for in any case.
+            if time.monotonic() >= give_up and is_locked(self.path):
                 raise StoreLockedError(
                     f"{self.path}: locked by {self._holder()}; end that one first, or wait for it",
                     path=self.path,
                     phase="lock",
                     errno=errno.EAGAIN,
                 )
-            time.sleep(min(pause, max(0.0, give_up - time.monotonic())))
+            time.sleep(pause)
             pause = min(pause * 2, 0.02)
 
     def release(self) -> None:

@@ -83,6 +83,7 @@ class Contents:
     segments: list[Segment] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # segments whose place was taken
+    holds: bool = False  # whether any record's seal does, but for those that begin a segment
 
     def enter(self, entry: Located | Mark | Removal) -> None:
         """Take up what was saved later than everything entered so far."""
@@ -154,6 +155,7 @@ def _read_segment(contents: Contents, segment: Segment, key: bytes) -> None:
         if header.kind == SEGMENT:
             _begin_segment(contents, segment, meta, key)
             continue
+        contents.holds = True
         entry = records.decode_entry(header, meta, None)
         if isinstance(entry, Snapshot):
             contents.enter(located(entry, segment, offset, header.length))
