@@ -31,19 +31,23 @@ class DumpsLoads(Protocol):
 
     def dumps(self, value: Any, /) -> bytes | str:
         """Encode `value`."""
+        ...
 
     def loads(self, data: Any, /) -> Any:
         """Decode what `dumps` has made."""
+        ...
 
 
 class Codec(Protocol):
     """What a system encodes its snapshots with."""
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: Any, /) -> bytes:
         """The bytes of `value`, which say themselves how to decode them."""
+        ...
 
-    def decode(self, data: bytes) -> Any:
+    def decode(self, data: bytes, /) -> Any:
         """The value in `data`: a new one at each call."""
+        ...
 
 
 def encode(value: Any) -> bytes:

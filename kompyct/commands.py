@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: 0; 1 if the store is damaged, or has nothing of the component; 2 if it cannot be read.
     """
-    parser = argparse.ArgumentParser(prog="kompyct", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="kompyct", description="Look at what kompyct keeps.")
     groups = parser.add_subparsers(dest="group", required=True)
     snapshots = groups.add_parser("snapshots", help="look at the snapshots in a folder")
     commands = snapshots.add_subparsers(dest="command", required=True)

@@ -21,8 +21,8 @@ LAYERS = (
     "store store.atomic store.compression store.directory store.files store.formats store.locks "
     "store.records store.segments store.snapshots store.trust",
     "component faults history lost ref registration registry stored timers writer",
-    "backends backends.manual backends.pool backends.thread cell ending faulting probation reports "
-    "signals",
+    "backends backends.manual backends.pool backends.thread cell ending faulting probation "
+    "reports signals",
     "claims creation publisher pykka_actors recovery supervisor",
     "runtime service system",
     "__main__ commands testing",
@@ -54,8 +54,8 @@ LATE = {
 """Imports inside functions, each with its reason (S-37)."""
 
 BY_NAME = {"", "backends", "functions"}
-"""The modules that import what a table names: the package's `__getattr__`, the backends (S-37); and
-stored recovery functions, which are names."""
+"""The modules that import what a table names: the package's `__getattr__`, the backends (S-37);
+and stored recovery functions, which are names."""
 
 MAX_LINES = 330
 LONGER = {
@@ -70,7 +70,7 @@ LONGER = {
     "writer": (365, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (565, "all system calls on durable files: one place for one thing"),
     "store.segments": (345, "the walk over records and damages is one thing"),
-    "store.directory": (375, "one lock over all of it"),
+    "store.directory": (390, "one lock over all of it"),
     "store.atomic": (370, "what a user of a store may call, most of it docstrings"),
 }
 """Modules above MAX_LINES: how long they may be, and why."""
