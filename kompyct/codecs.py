@@ -215,7 +215,8 @@ def check_keys(value: Any) -> None:
         if isinstance(item, dict):
             for key in item:
                 if not isinstance(key, str):
-                    raise TypeError(f"a key of type {type(key).__qualname__} would become text")
+                    kind = type(key).__qualname__
+                    raise TypeError(f"a key of type {kind} would become text; give text keys")
             left.extend(item.values())
         elif isinstance(item, list | tuple):
             left.extend(item)

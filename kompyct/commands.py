@@ -70,6 +70,7 @@ def _list(options: argparse.Namespace) -> int:
         for path in sorted(contents.kept):
             for number, located in enumerate(contents.kept[path]):
                 rows.append(_row(located, newest=number == 0))
+        rows = [tuple(map(_shown, row)) for row in rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             print("  ".join(map(str.ljust, row, widths)).rstrip())
@@ -88,7 +89,7 @@ def _show(options: argparse.Namespace) -> int:
             if number:
                 print()
             for name, value in _facts(located, newest=number == 0):
-                print(f"{name + ':':<13}{value}")
+                print(f"{name + ':':<13}{_shown(value)}")
     return 0
 
 
@@ -248,4 +249,9 @@ def _age(saved_at: float) -> str:
 
 def _tell(damages: Sequence[Damage]) -> None:
     for damage in damages:
-        print(f"damaged: {damage}")
+        print(f"damaged: {_shown(damage)}")
+
+
+def _shown(text: object) -> str:
+    """`text` without what a terminal would obey: the store may be somebody else's."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(text))

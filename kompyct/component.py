@@ -21,7 +21,7 @@ from kompyct.errors import (
 )
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import RecoveryFunction
-from kompyct.lifecycle import State
+from kompyct.lifecycle import Phase, State
 from kompyct.options import Durability, check_durability
 from kompyct.ref import ComponentRef, EarlyRef, ref_to
 from kompyct.registration import Registration
@@ -36,6 +36,7 @@ M = TypeVar("M")
 T = TypeVar("T")
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
+CREATE = Phase.CREATE
 
 NO_SNAPSHOT: Any = object()
 """The default of `snapshot=`: None is a value like any other (S-09)."""
@@ -199,7 +200,12 @@ class Component(Generic[M]):
         runtime = cell.runtime
         data = None if snapshot is NO_SNAPSHOT else runtime.codec.encode(snapshot)
         registration = Registration(
-            function, data, runtime.clock.now(), cell.position(), cell.active_period, cell.hook
+            function,
+            data,
+            runtime.clock.now(),
+            cell.position(),
+            cell.active_period,
+            CREATE if self._kompyct_cell is None else cell.hook,
         )
         if stored is None:
             if durability is not None:

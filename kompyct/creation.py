@@ -67,9 +67,6 @@ def _make_named(cell: Cell, name: str, *, fresh: bool) -> bool:
         else:
             claimed = _make_stored(cell.runtime.writer, cell, name, fresh=fresh)
     except BaseException as error:
-        if cell.stored is not None:  # what was stored there before stays
-            cell.stored.forget()
-            cell.stored = None
         registry.free_name(cell)
         if recovery is not None:
             recovery.superseded = False

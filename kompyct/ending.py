@@ -59,14 +59,16 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     cell.component = None
     cell.factory = None
     cell.recovery = None
+    if cell.stored is not None:
+        # Before the name is free, and before the supervisor hears of it: who creates the next one
+        # looks at it, and after the last one the store is closed.
+        cell.stored.end(RETIRED if history.killed else history.left_as)
+        cell.stored = None
     cell.backend = runtime.forget(cell)
     _bury_letters(cell)
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     cell._history = None
-    if cell.stored is not None:
-        cell.stored.end(RETIRED if history.killed else history.left_as)
-        cell.stored = None
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
 
@@ -79,6 +81,9 @@ def discard(cell: Cell) -> None:
     cell.reason = "it could not be created"
     close_box(cell)
     cell.state = DESTROYED
+    if cell.stored is not None:  # what was stored there before stays
+        cell.stored.forget()
+        cell.stored = None
     cell.backend = cell.runtime.forget(cell)
     _bury_letters(cell)
     cell.backend.wake(cell)

@@ -297,8 +297,8 @@ class FaultContext(Generic[S]):
 
         At the first fault the component is restarted from the newest snapshot. If that leads into
         a fault before a newer one is saved, from the one before, and so on; then from `fresh`;
-        and when that faults as well, the fault is escalated. The count survives the process if
-        the component is stored (S-27).
+        and when that faults as well, the fault is escalated. After an orderly shutdown it goes on
+        from what it had. The count survives the process if the component is stored (S-27).
 
         Args:
             make: makes the component of a snapshot.
@@ -313,21 +313,24 @@ class FaultContext(Generic[S]):
                     f"step_back was given {factory!r}; give callables that make a component"
                 )
         registration = self._facts.registration
-        tried = registration.tried if registration is not None and self._facts.suspect else None
-        if tried == 0:
-            return self.escalate()
-        chain: list[tuple[int, bytes]] = []
-        if registration is not None and registration.data is not None:
-            chain.append((registration.sequence, registration.data))
-            chain += [(sequence, data) for data, _, sequence in registration.older]
+        if registration is None or registration.data is None:
+            return self.restart(fresh)
+        tried = registration.tried if self._facts.suspect else None
+        is_fault = self._facts.kind is not FaultKind.SHUTDOWN
+        if tried is not None and tried < 0:  # it was begun afresh, when -tried was the newest
+            if is_fault:
+                return self.escalate()
+            if registration.sequence == -tried:
+                return self.restart(fresh)
+            tried = None  # what has been saved since is no worse than that
         decode = self._facts.cell.runtime.decode
-        for sequence, data in chain:
-            if tried is None or sequence < tried:
-                assert registration is not None
-                registration.tried = sequence
+        newest = (registration.data, 0, registration.sequence)
+        for data, _, sequence in (newest, *registration.older):
+            if tried is None or sequence < tried or (sequence == tried and not is_fault):
+                if is_fault:
+                    registration.tried = sequence
                 return self.restart(lambda data=data: make(decode(data)))  # type: ignore[misc]
-        if registration is not None:
-            registration.tried = 0
+        registration.tried = -registration.sequence
         return self.restart(fresh)
 
     def restart_default(self, cls: Callable[[], Component[Any]]) -> RecoveryHandler:

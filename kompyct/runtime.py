@@ -24,6 +24,7 @@ from kompyct.cell import Cell
 from kompyct.clock import Clock, ManualClock, SystemClock
 from kompyct.codecs import PICKLE, Codec
 from kompyct.errors import (
+    ArgumentError,
     ArgumentTypeError,
     ShutdownTimeoutError,
     StoreError,
@@ -304,9 +305,11 @@ class Runtime:
 
         if isinstance(store, str | os.PathLike):
             return DirectoryStore(store, trust=trust, on_damage=self._note_damage)
+        if trust != "local":
+            raise ArgumentError("trust= is for a folder; give the key to the store itself")
         if isinstance(store, MemoryStore):
             store.open()
-        elif not all(callable(getattr(store, name, None)) for name in ("save", "load", "paths")):
+        elif not all(callable(getattr(store, name, None)) for name in _OF_A_STORE):
             raise ArgumentTypeError(f"store is {store!r}; give a path or a SnapshotStore")
         return store
 
@@ -347,6 +350,9 @@ class Runtime:
         finally:  # whatever a clock of the user's, or a bug, does: many may wait for this
             self.over.set_result(None)
             atexit.unregister(self._at_exit)
+
+
+_OF_A_STORE = ("save", "load", "paths", "close")
 
 
 class LateReplies:

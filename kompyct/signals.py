@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct.ending import close_box, close_kept, destroy, settle
 from kompyct.errors import ComponentFaultError
 from kompyct.faulting import fault, is_benign
-from kompyct.faults import FaultContext
+from kompyct.faults import FaultContext, FaultKind
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope
 from kompyct.probation import watch_probation
@@ -29,6 +29,7 @@ FAULTY = State.FAULTY
 DESTROYED = State.DESTROYED
 UNFINISHED = Status.UNFINISHED
 CLEAN = Status.CLEAN
+SHUTDOWN = FaultKind.SHUTDOWN
 CREATE = Phase.CREATE
 START = Phase.START
 STOP = Phase.STOP
@@ -102,7 +103,9 @@ def kill(
     close_box(cell)
     component = cell.component
     if by_shutdown:
-        cell.history.left_as = UNFINISHED if brutal or component is None else CLEAN
+        met = cell.history.fault
+        lost = component is None and (met is None or met.kind is not SHUTDOWN)
+        cell.history.left_as = UNFINISHED if brutal or lost else CLEAN
     if component is None:
         destroy(cell, "killed while it was faulty")
         return

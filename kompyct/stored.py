@@ -64,9 +64,9 @@ class Stored:
 
     @property
     def incarnation(self) -> int:
-        """The last one that has saved, or would have been the first to."""
+        """The last one that may have saved, or may do so before the component has ended."""
         pending = self._pending
-        return self._base if pending is None else pending[1]
+        return max(self._fence, self._base if pending is None else pending[1])
 
     @property
     def is_left(self) -> bool:
@@ -138,6 +138,7 @@ class Stored:
         """Begin with what an earlier process has stored, before anybody else knows of this."""
         incarnation, _ = newest.order
         self._pending = (registration, incarnation, newest.saved_at)
+        self._fence = incarnation + 1
         self.written = registration
         self.generation = newest.generation
         self.kept = kept

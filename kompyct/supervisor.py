@@ -207,7 +207,8 @@ class ComponentSupervisor(Component[Any]):
             left_as = _unfinished(fault) if history.claimed else RETIRED
             self._end(fault, f"{name}, ignored by its recovery function", left_as)
         elif history.claimed and decision.error is not None:
-            self._give_up(fault, f"{name}, and its recovery did not work", history)
+            raised = type(decision.error).__qualname__
+            self._give_up(fault, f"its recovery did not work: {raised}", history, decision.error)
         else:
             self._end(fault, f"{name}, ended by its recovery")
 
@@ -260,7 +261,13 @@ class ComponentSupervisor(Component[Any]):
         cell = fault._facts.cell
         cell.signal(signals.end, fault, reason, left_as)
 
-    def _give_up(self, fault: FaultContext[Any], reason: str, history: History) -> None:
+    def _give_up(
+        self,
+        fault: FaultContext[Any],
+        reason: str,
+        history: History,
+        cause: BaseException | None = None,
+    ) -> None:
         """End a component that could not go on from what an earlier process stored of it.
 
         That stays in the store, and whoever creates the component gets an error.
@@ -269,7 +276,7 @@ class ComponentSupervisor(Component[Any]):
             f"component {fault.path!r} could not go on from its snapshot: {reason}; it stays in "
             "the store. Mend what failed, or create it with fresh=True"
         )
-        error.__cause__ = fault.exception
+        error.__cause__ = cause or fault.exception
         history.error = error
         self._end(fault, reason, _unfinished(fault))
 

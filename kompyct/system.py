@@ -101,6 +101,8 @@ class ComponentSystem:
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
         chosen = codec_for(codec)
+        if trust != "local" and store is None:
+            raise ArgumentError("trust= is for what is in a store; give store= as well")
         check_durability(durability, "this system", has_store=store is not None)
         self._runtime = Runtime(
             self,

@@ -6,6 +6,7 @@ only the last is written (S-24). Who cannot wait for that writes all that is col
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from _thread import allocate_lock
@@ -32,6 +33,8 @@ DELAY = 0.05
 GATHER = 0.00005
 """Seconds that who writes for others sleeps, as long as more of them keep coming."""
 
+_TOO_MUCH = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 CLOSE_PATIENCE = 5.0
 """Seconds that the end of a system waits for a disk that hangs."""
 
@@ -57,10 +60,11 @@ class _Turn:
 
 def _sleep(turn: _Turn) -> None:
     """Wait until it is woken; a pool has others go on meanwhile, as in an ask."""
-    if here.runner is None:
+    runner = here.runner
+    if runner is None or getattr(runner, "kind", "") == "manual":
         turn.done.acquire()
     else:
-        here.runner.wait(None, cast("Ask", turn), -1)
+        runner.wait(None, cast("Ask", turn), -1)
 
 
 class Writer:
@@ -139,7 +143,11 @@ class Writer:
                     raise
                 self._leave(turn)
             self._gather()
-            self._write_now()
+            try:
+                self._write_now()
+            except StoreError:
+                if stored.settled < touched:  # else it was another one's that could not be written
+                    raise
 
     prepare = staticmethod(prepare)
 
@@ -321,12 +329,25 @@ class Writer:
             self.store.save([found.entry for _, found in unsettled if found.entry is not None])
             self._settle(unsettled)
         except BaseException as error:
+            if isinstance(error, StoreError) and error.errno in _TOO_MUCH and len(batch) > 1:
+                batch = self._write_each(unsettled)
             self._queue.extendleft(reversed(batch))
             if isinstance(error, StoreError) or not isinstance(error, Exception):
                 raise
             raise StoreError(
                 f"{self.store.owner}: the store raised {type(error).__qualname__}; see the cause"
             ) from error
+
+    def _write_each(self, unsettled: list[tuple[Stored, Unsettled]]) -> list[Stored]:
+        """Write one after the other what is too much together; returns what could not be."""
+        failed = []
+        for stored, found in unsettled:
+            try:
+                self.store.save([] if found.entry is None else [found.entry])
+                self._settle([(stored, found)])
+            except StoreError:
+                failed.append(stored)
+        return failed
 
     def _settle(self, unsettled: list[tuple[Stored, Unsettled]]) -> None:
         more = [stored for stored, found in unsettled if stored.settle(found)]

@@ -59,19 +59,20 @@ and stored recovery functions, which are names."""
 
 MAX_LINES = 330
 LONGER = {
+    "component": (340, "what the author of a component may call, most of it docstrings"),
     "cell": (405, "the one place that calls users' code; its turn is tuned as a whole"),
     "events": (375, "one small class for each thing that happens, nothing else"),
     "faults": (365, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (360, "the kinds of ref, each a few lines beside the one they derive from"),
-    "runtime": (385, "the parts of a system and their order at the end, in one place"),
-    "supervisor": (360, "what follows a fault, and the order of the end, are one protocol"),
+    "runtime": (395, "the parts of a system and their order at the end, in one place"),
+    "supervisor": (370, "what follows a fault, and the order of the end, are one protocol"),
     "system": (465, "the public face: two thirds of it are docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
-    "writer": (365, "who writes, who sleeps and who is woken are one protocol, proved as one"),
-    "store.files": (565, "all system calls on durable files: one place for one thing"),
-    "store.segments": (345, "the walk over records and damages is one thing"),
-    "store.directory": (390, "one lock over all of it"),
-    "store.atomic": (370, "what a user of a store may call, most of it docstrings"),
+    "writer": (390, "who writes, who sleeps and who is woken are one protocol, proved as one"),
+    "store.files": (580, "all system calls on durable files: one place for one thing"),
+    "store.segments": (385, "the walk over records and damages is one thing"),
+    "store.directory": (410, "one lock over all of it"),
+    "store.atomic": (380, "what a user of a store may call, most of it docstrings"),
 }
 """Modules above MAX_LINES: how long they may be, and why."""
 

@@ -14,7 +14,14 @@ from zlib import crc32
 
 import pytest
 
-from kompyct.errors import DurabilityError, StoreError, StoreLockedError, TrustError, VersionError
+from kompyct.errors import (
+    CorruptStoreError,
+    DurabilityError,
+    StoreError,
+    StoreLockedError,
+    TrustError,
+    VersionError,
+)
 from kompyct.lifecycle import Status
 from kompyct.store import compression, directory, files, records, segments
 from kompyct.store.directory import DirectoryStore
@@ -302,13 +309,18 @@ def test_a_segment_sealed_without_the_key_is_not_believed(
     opens(trust=KEY).save([snapshot(1)])
     opens(trust=KEY).close()
     salt = b"0123456789abcdef"
-    first = segments.first_record(9, KEY, replaces=False, when=0.0)  # tells the id of the key
+    # Whoever reads the first record of another segment knows the id of the key, and no more.
+    segment = segments.Segment(9, records.Sealer(salt, b""), "", -1)
+    first = segments.first_record(segment, KEY, replaces=False, when=0.0)
     planted = records.encode_entry(
         snapshot(9, data=b"planted"), len(first), records.Sealer(salt, b"")
     )
     path = folder / f"snapshots-{9:08}-{salt.decode()}.log"
     path.write_bytes(first + planted)
     path.chmod(0o600)
+    with pytest.raises(CorruptStoreError, match="does not begin"):
+        opens(trust=KEY)
+    path.unlink()
     store = opens(trust=KEY)
     assert [found.data for found in store.load("/a")] == [b"/a 1"]
 

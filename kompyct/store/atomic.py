@@ -20,6 +20,7 @@ from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
     CorruptStoreError,
+    DurabilityError,
     StoreError,
     TrustError,
 )
@@ -148,11 +149,12 @@ class AtomicStore(Generic[T]):
         lock = FileLock(os.path.realpath(self._file) + ".lock")
         lock.acquire(timeout)
         try:
-            before = self.reload()
+            before = (self.value, self._committed)
             try:
-                self._write(change(before))
-            except BaseException:
-                self._go_back()  # `change` may have changed it
+                self._write(change(self.reload()))
+            except BaseException as error:
+                if getattr(error, "phase", "") != "sync-folder":  # then the new value is there
+                    self.value, self._committed = before
                 raise
             return self.value
         finally:
@@ -174,7 +176,7 @@ class AtomicStore(Generic[T]):
                 phase="open",
                 errno=errno.ENOENT,
             )
-        previous: T = self._decoded(content)
+        previous: T = self._decoded(content, path)
         return previous
 
     def __enter__(self) -> Self:
@@ -228,16 +230,18 @@ class AtomicStore(Generic[T]):
         committed = self._committed
         self.value = self._decoded(None if committed is None else b"".join(committed))
 
-    def _decoded(self, content: bytes | None) -> Any:
+    def _decoded(self, content: bytes | None, path: str | None = None) -> Any:
+        path = path or self._file
         if content is None:
             return copy.deepcopy(self._default)
         try:
             return from_bytes(self.format, content, self.load_kwargs, is_binary=self.is_binary)
         except Exception as error:
             raise CorruptStoreError(
-                f"{self._file}: {len(content)} bytes are not what its format writes "
-                f"({type(error).__name__}); restore the file, or remove it",
-                path=self._file,
+                f"{path}: {len(content)} bytes are not what its format writes "
+                f"({type(error).__name__}: {error}); give the format and load_kwargs that it was "
+                "written with, or restore the file",
+                path=path,
                 phase="decode",
             ) from error
 
@@ -247,7 +251,7 @@ class AtomicStore(Generic[T]):
         except Exception as error:
             raise StoreError(
                 f"{self._file}: a value of type {type(value).__qualname__} cannot be encoded "
-                f"({type(error).__name__}); nothing was written",
+                f"({type(error).__name__}: {error}); nothing was written. Give plain data",
                 path=self._file,
                 phase="encode",
             ) from error
@@ -266,7 +270,13 @@ class AtomicStore(Generic[T]):
         if self._trust == "local":
             check_no_link(self._file)  # it may have been planted since
         kept = self._previous if self._keep_previous else None
-        synced = files.replace(self._file, *written, previous=kept)
+        try:
+            synced = files.replace(self._file, *written, previous=kept)
+        except DurabilityError as error:
+            if error.phase == "sync-folder":  # the file has it, though a power cut may undo that
+                self._committed = content
+                self.value = value
+            raise
         self._committed = content
         self.value = value
         if self._synced and not synced:
@@ -319,8 +329,8 @@ def open_store(
         default,
         resolved,
         binary if is_binary is None else is_binary,
-        load_kwargs or {},
-        dump_kwargs or {},
+        _checked_kwargs(load_kwargs, "load_kwargs"),
+        _checked_kwargs(dump_kwargs, "dump_kwargs"),
         ignore_inner_exits,
         trust=trust,
         keep_previous=keep_previous,
@@ -341,6 +351,12 @@ def checked_path(path: object) -> str:
     if not text or "\0" in text:
         raise ArgumentError(f"path is {path!r}; give the path of a file")
     return os.path.abspath(text)
+
+
+def _checked_kwargs(kwargs: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ArgumentTypeError(f"{name} is {kwargs!r}; give a mapping, or None")
+    return kwargs or {}
 
 
 def _checked_size(max_bytes: int) -> int:

@@ -84,6 +84,7 @@ class DirectoryStore:
         self._segment: Segment | None = None  # the one that is appended to
         self._look_at = SMALL  # bytes of segments at which to look for garbage
         self._number = 0  # of the last segment that was begun
+        self._needed: set[str] = set()  # segments with the only copy of damaged bytes
         self._stale: str | None = None  # a segment that must be removed before anything is saved
         self._contents = Contents()
         self.path, self._lock = _take(checked_path(path), local=self._local)
@@ -117,14 +118,21 @@ class DirectoryStore:
             return
         with self._mutex:
             self._check_open()
+            self._lock.check()
             self._remove_stale()
-            segment = self._segment or self._begin()
+            segment = self._segment
+            if segment is not None and segments.is_removed(segment):
+                self._compact()  # what is open can be read still
+                segment = self._segment
+            segment = segment or self._begin()
             batch, located = _encoded(entries, segment, segment.size)
             self._append(segment, batch)
             for entry in located:
                 self._contents.enter(entry)
             if self._bytes() >= self._look_at:
                 self._look_for_garbage()
+            if segment.size >= segments.MAX_SEGMENT // 2:
+                self._segment = None
 
     def load(self, path: str) -> tuple[Snapshot, ...]:
         """The kept generations of the component, newest first, but for damaged ones.
@@ -140,8 +148,8 @@ class DirectoryStore:
                 found = segments.read_snapshot(located)
                 if isinstance(found, Snapshot):
                     whole.append((located, found))
-                else:
-                    self._set_aside(found)
+                elif not self._set_aside(found):
+                    self._needed.add(found.path)
             if whole:
                 kept[path] = tuple(located for located, _ in whole)
             else:
@@ -200,8 +208,8 @@ class DirectoryStore:
             files.sync_folder(self.path)
             for path in contents.replaced:
                 files.remove(path)
-        for damage in contents.damages:
-            self._set_aside(damage)
+        kept = [damage.path for damage in contents.damages if not self._set_aside(damage)]
+        self._needed.update(kept)
         if contents.damages or len(contents.segments) > MAX_SEGMENTS:
             with suppress(StoreError):  # all is there without it too
                 self._compact()
@@ -212,7 +220,7 @@ class DirectoryStore:
         segment.descriptor = files.create_log(segment.path)
         try:
             files.append(segment.descriptor, first, segment.path)
-            files.sync_folder(self.path)
+            self._note_sync(files.sync_folder(self.path))
             if not self._contents.segments:
                 files.sync_above(self.path)
         except BaseException:
@@ -220,7 +228,7 @@ class DirectoryStore:
             with suppress(StoreError):
                 files.remove(segment.path)
             raise
-        segment.size = len(first)
+        segment.size = segment.begins = len(first)
         self._contents.segments.append(segment)
         self._segment = segment
         return segment
@@ -229,14 +237,17 @@ class DirectoryStore:
         number = self._number = self._number + 1
         salt = os.urandom(8).hex()
         path = os.path.join(self.path, f"snapshots-{number:08}-{salt}.log")
-        first = segments.first_record(number, self._key, replaces=replaces, when=time.time())
-        return Segment(number, Sealer(salt.encode(), self._key), path, -1), first
+        segment = Segment(number, Sealer(salt.encode(), self._key), path, -1)
+        return segment, segments.first_record(
+            segment, self._key, replaces=replaces, when=time.time()
+        )
 
     def _append(self, segment: Segment, data: bytes) -> None:
         """Append and sync; after an error nothing of `data` counts."""
         try:
             files.append(segment.descriptor, data, segment.path)
             self._note_sync(files.sync(segment.descriptor, segment.path))
+            segment.size += len(data)  # in here: Ctrl+C must not come between file and size
         except BaseException as error:  # Ctrl+C may have come in the middle
             try:
                 files.cut_off(segment.descriptor, segment.size, segment.path)
@@ -244,15 +255,19 @@ class DirectoryStore:
                 self._segment = None
             if isinstance(error, DurabilityError):
                 self._segment = None  # another sync of this file would tell nothing
+            if self._segment is None and segment.size == segment.begins:  # nothing counts in it
+                with suppress(StoreError):
+                    files.remove(segment.path)
+                    self._contents.segments.remove(segment)
+                    files.close(segment.descriptor)
             raise
-        segment.size += len(data)
 
     def _bytes(self) -> int:
         return sum(segment.size for segment in self._contents.segments)
 
     def _look_for_garbage(self) -> None:
-        kept = self._contents.kept.values()
-        counts = sum(located.length for generations in kept for located in generations)
+        kept = self._contents.kept
+        counts = sum(place.length for path in self._counting() for place in kept[path])
         if self._bytes() >= max(SMALL, GARBAGE * counts):
             with suppress(StoreError):  # the disk may be full; later, then
                 self._compact()
@@ -267,7 +282,8 @@ class DirectoryStore:
             for place in reversed(self._contents.kept[path]):
                 found = segments.read_record(place)
                 if isinstance(found, Damage):
-                    self._set_aside(found)
+                    if not self._set_aside(found):
+                        self._needed.add(found.path)
                     continue
                 record = records.encode_again(*found, place.mark, size, segment.sealer)
                 contents.enter(segments.located(place, segment, size, len(record)))
@@ -288,7 +304,10 @@ class DirectoryStore:
         old.close()
         for gone in old.segments:
             with suppress(StoreError):  # the next start removes it
-                files.remove(gone.path)
+                if gone.path in self._needed:
+                    files.set_apart(gone.path)
+                else:
+                    files.remove(gone.path)
 
     def _remove_stale(self) -> None:
         """Remove a segment whose compaction has failed.
@@ -309,27 +328,30 @@ class DirectoryStore:
         forgotten = set(retired[:-MAX_RETIRED])
         return [path for path in kept if path not in forgotten]
 
-    def _set_aside(self, damage: Damage) -> None:
-        """Report `damage`, and keep a copy of it unless it is the rest of a write cut off."""
+    def _set_aside(self, damage: Damage) -> bool:
+        """Report `damage` and keep a copy of it; whether the original is needed no more."""
         if self._on_damage is not None:
             self._on_damage(damage)
-        if damage.torn:
-            return
+        if damage.torn:  # the rest of a write that a crash has cut off
+            return True
         name = f"{os.path.basename(damage.path)}-{damage.offset}"
         folder = os.path.join(self.path, DAMAGED)
-        with suppress(StoreError):  # a disk that is full or read-only keeps the original
+        try:
             files.make_folder(folder)
             copy = os.path.join(folder, name)
             if files.status_of(copy, follow=False) is None:
                 descriptor = files.open_to_read(damage.path, follow=False)
                 if descriptor is None:
-                    return
+                    return False
                 try:
                     length = min(damage.length, MAX_SET_ASIDE)
                     data = files.read_at(descriptor, length, damage.offset, damage.path)
                 finally:
                     files.close(descriptor)
                 files.replace(copy, data)
+        except StoreError:  # the disk is full, or read-only: then the original is kept
+            return False
+        return damage.length <= MAX_SET_ASIDE
 
     def _note_sync(self, synced: bool) -> None:
         if self._synced and not synced:

@@ -335,6 +335,16 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def set_apart(path: str) -> None:
+    """Give a damaged file, of which there is no copy, a name that nothing looks for.
+
+    Raises:
+        StoreError: it cannot be renamed.
+    """
+    with phase("rename", path):
+        os.rename(path, f"{path}.damaged")
+
+
 # -- folders --------------------------------------------------------------------------------
 
 

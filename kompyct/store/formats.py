@@ -122,7 +122,10 @@ def runs_code(format: Format) -> bool:
     """Whether decoding by `format` may run code that the file names, as far as is known here."""
     inner = format.format_bstr if isinstance(format, WrapBinaryFormat) else format
     name = getattr(inner, "__name__", type(inner).__module__)
-    return inner is pickle or str(name).partition(".")[0] in ("pickle", "cloudpickle", "dill")
+    return inner is pickle or str(name).partition(".")[0] in _RUN_CODE
+
+
+_RUN_CODE = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "jsonpickle")
 
 
 def to_bytes(format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary: bool) -> bytes:
@@ -168,7 +171,7 @@ def from_bytes(format: Format, data: bytes, kwargs: Mapping[str, Any], *, is_bin
     content = io.BytesIO(data)
     if is_binary:
         return format.load(content, **kwargs)
-    return format.load(io.TextIOWrapper(content, encoding="utf-8"), **kwargs)
+    return format.load(io.TextIOWrapper(content, encoding="utf-8", newline=""), **kwargs)
 
 
 def _bson() -> _Bson:

@@ -9,13 +9,17 @@ import time
 from contextlib import suppress
 from weakref import WeakSet
 
-from kompyct.errors import StoreError, StoreLockedError
+from kompyct.errors import StoreLockedError
 from kompyct.store import files
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+GRACE = 0.1
+"""Seconds beyond its timeout that a lock is waited for while somebody only looks at it."""
 
 
 class FileLock:
@@ -48,10 +52,11 @@ class FileLock:
         give_up = time.monotonic() + timeout
         pause = 0.001
         while not self._try():
-            # Who only looks, see `is_locked`, is waited for in any case.
-            if time.monotonic() >= give_up and is_locked(self.path):
+            late = time.monotonic() - give_up
+            # Who only looks, see `is_locked`, is waited for a little in any case.
+            if late >= GRACE or (late >= 0 and is_locked(self.path)):
                 raise StoreLockedError(
-                    f"{self.path}: locked by {self._holder()}; end that one first, or wait for it",
+                    f"{self.path}: locked by {self._holder()}",
                     path=self.path,
                     phase="lock",
                     errno=errno.EAGAIN,
@@ -59,8 +64,32 @@ class FileLock:
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
 
+    def check(self) -> None:
+        """Make sure that nobody else can have the lock: that its file is still there.
+
+        Raises:
+            StoreLockedError: it is not.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
+                return
+        raise StoreLockedError(
+            f"{self.path}: somebody has removed the lock that was held, and may write as well; "
+            "end this writer",
+            path=self.path,
+            phase="lock",
+            errno=errno.ENOENT,
+        )
+
     def release(self) -> None:
         """Give the lock back, if it is held."""
+        if self._descriptor >= 0 and fcntl is not None:
+            with suppress(OSError):  # not by closing alone, should that fail
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file, in a forked child, whose parent has the lock still."""
         descriptor, self._descriptor = self._descriptor, -1
         _held.discard(self)
         if descriptor >= 0:
@@ -92,11 +121,14 @@ class FileLock:
         return True
 
     def _holder(self) -> str:
-        with suppress(OSError, ValueError, KeyError, TypeError, StoreError):
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
             found = files.read(self.path, 4096)
             told = json.loads(found[0]) if found is not None else {}
-            return f"process {told['pid']} since {told['since']}"
-        return "another process"
+            holder = f"process {told['pid']} since {told['since']}"
+            if told["pid"] == os.getpid():
+                return f"{holder}, which is this one; close it there first"
+            return f"{holder}; end that one first, or wait"
+        return "another process; end that one first, or wait"
 
 
 def is_locked(path: str) -> bool:
@@ -129,4 +161,4 @@ def _watch_forks() -> None:
 
 def _let_go() -> None:
     for lock in list(_held):
-        lock.release()
+        lock.let_go()

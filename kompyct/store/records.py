@@ -166,9 +166,30 @@ def decode_header(data: bytes) -> Header | None:
 
 
 def decode_meta(header: Header, record: bytes) -> dict[str, Any]:
-    """What the record, whose seal holds, is about."""
-    told: dict[str, Any] = json.loads(record[HEADER_BYTES : HEADER_BYTES + header.meta_bytes])
+    """What the record, whose seal holds, is about.
+
+    Raises:
+        CorruptStoreError: it was not written by kompyct.
+    """
+    try:
+        told: dict[str, Any] = json.loads(record[HEADER_BYTES : HEADER_BYTES + header.meta_bytes])
+        if header.kind in (SNAPSHOT, MARK):
+            _mark_from_meta(told)
+        if header.kind == SNAPSHOT:
+            _ = [told[name] for name in _OF_A_SNAPSHOT]
+        if header.kind == REMOVAL:
+            _ = told["path"]
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # whole, and yet none
+        raise CorruptStoreError(
+            f"a record says nothing that is known here ({type(error).__name__})", phase="decode"
+        ) from error
     return told
+
+
+_OF_A_SNAPSHOT = (
+    "function", "function_bytes", "data_bytes", "saved_at", "generation", "keeps", "python",
+    "version",
+)  # fmt: skip
 
 
 def decode_entry(header: Header, meta: dict[str, Any], record: bytes | None) -> Entry | None:

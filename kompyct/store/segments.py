@@ -6,19 +6,23 @@ all that counts has taken its place.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kompyct.errors import StoreError, TrustError, VersionError
+from kompyct.errors import CorruptStoreError, StoreError, TrustError, VersionError
 from kompyct.store import files, records
 from kompyct.store.records import END, HEADER_BYTES, SEGMENT, Header, Sealer
 from kompyct.store.snapshots import Mark, Removal, Snapshot, with_entry
-from kompyct.store.trust import check_folder, check_local
+from kompyct.store.trust import check_folder, check_local, check_no_link
 
-NAME = re.compile(r"snapshots-(\d{8})-([0-9a-f]{16})\.log")
+NAME = re.compile(r"snapshots-(\d{8,})-([0-9a-f]{16})\.log")
+
+MAX_SEGMENT = 1 << 33
+"""Bytes of a segment at most; a greater one is not read, and none of half that is appended to."""
 
 _WINDOW = 1 << 20  # bytes that are searched at once for the next record
 
@@ -33,6 +37,7 @@ class Segment:
         path: of the file.
         descriptor: for reading, and for appending if it is the writer's present one.
         size: bytes that hold records; what is behind them is not acknowledged.
+        begins: bytes of its first record, if this process has begun it.
         closed: whether it ends with an END record.
     """
 
@@ -41,6 +46,7 @@ class Segment:
     path: str
     descriptor: int
     size: int = 0
+    begins: int = 0
     closed: bool = False
 
 
@@ -130,6 +136,8 @@ def _read_folder(folder: str, key: bytes, *, local: bool) -> Contents:
     contents = Contents()
     try:
         for number, salt, path in sorted(found):
+            if local:
+                check_no_link(path)
             descriptor = files.open_to_read(path, follow=False)
             if descriptor is None:
                 raise FileNotFoundError(path)
@@ -165,13 +173,21 @@ def _read_segment(contents: Contents, segment: Segment, key: bytes) -> None:
 
 def _begin_segment(contents: Contents, segment: Segment, meta: dict[str, Any], key: bytes) -> None:
     """Take up the first record: it may say that this segment takes the place of earlier ones."""
-    if meta["key"] != records.key_id(key):
-        needs = "another key" if key and meta["key"] else "a key" if meta["key"] else "no key"
-        way_out = "give that, as trust= or --key-file" if meta["key"] else "give none"
+    told = str(meta.get("key"))
+    if told != records.key_id(key):
+        needs = "another key" if key and told else "a key" if told else "no key"
+        way_out = "give that, as trust= or --key-file" if told else "give none"
         raise TrustError(
             f"{segment.path} was written with {needs}; {way_out}",
             path=segment.path,
             phase="trust",
+            errno=errno.EPERM,
+        )
+    if meta.get("proof") != _proof(segment, replaces=bool(meta.get("replaces"))):
+        raise CorruptStoreError(
+            f"{segment.path} does not begin as a segment does; move it away",
+            path=segment.path,
+            phase="decode",
         )
     if meta["replaces"]:
         earlier, contents.segments = contents.segments[:-1], [segment]
@@ -211,6 +227,16 @@ def scan(segment: Segment) -> Iterator[tuple[int, tuple[Header, dict[str, Any]] 
         StoreError: it cannot be read.
     """
     size = files.status_of_open(segment.descriptor, segment.path).st_size
+    if size > MAX_SEGMENT:
+        raise CorruptStoreError(
+            f"{segment.path} has {size} bytes, and no segment has more than {MAX_SEGMENT}; "
+            "move it away",
+            path=segment.path,
+            phase="read",
+            errno=errno.EFBIG,
+        )
+    if not size:
+        yield 0, Damage(segment.path, 0, 0, "empty", torn=True)
     offset = 0
     damage: Damage | None = None  # the place that is damaged, from its beginning on
     while offset < size:
@@ -275,6 +301,11 @@ def read_snapshot(place: Located) -> Snapshot | Damage:
     return replace(entry, mark=place.mark)  # what was marked since is known there only
 
 
+def is_removed(segment: Segment) -> bool:
+    """Whether somebody has removed the file, which is open still."""
+    return not files.status_of_open(segment.descriptor, segment.path).st_nlink
+
+
 def _look(segment: Segment, offset: int, size: int) -> tuple[Header | None, str]:
     """The header at `offset`, and what is wrong there."""
     if size - offset < HEADER_BYTES:
@@ -290,7 +321,7 @@ def _look(segment: Segment, offset: int, size: int) -> tuple[Header | None, str]
 
 
 def _holds(segment: Segment, header: Header, offset: int, record: bytes) -> bool:
-    if len(record) != header.length:
+    if len(record) != header.length or (header.kind == SEGMENT and offset):
         return False
     sealer = _UNKEYED if header.kind == SEGMENT else segment.sealer
     return sealer.holds(offset, record)
@@ -300,15 +331,26 @@ _UNKEYED = Sealer(b"", b"")
 """Seals the first record of every segment, which says which key the others are sealed with."""
 
 
-def first_record(number: int, key: bytes, *, replaces: bool, when: float) -> bytes:
-    """The record that begins segment `number`.
+def first_record(segment: Segment, key: bytes, *, replaces: bool, when: float) -> bytes:
+    """The record that begins `segment`.
 
     Args:
         replaces: whether it takes the place of all earlier ones.
         when: seconds since the epoch.
     """
-    meta = {"number": number, "key": records.key_id(key), "replaces": replaces, "created": when}
+    meta = {
+        "number": segment.number,
+        "key": records.key_id(key),
+        "replaces": replaces,
+        "created": when,
+        "proof": _proof(segment, replaces=replaces),
+    }
     return records.encode_record(SEGMENT, meta, 0, _UNKEYED)
+
+
+def _proof(segment: Segment, *, replaces: bool) -> str:
+    """What only who has the key can say of the first record, whose seal has none."""
+    return segment.sealer.seal(0, b"%d %d" % (segment.number, replaces)).hex()
 
 
 def _next(segment: Segment, start: int) -> int:

@@ -23,7 +23,8 @@ class Mark:
         active: whether it was started.
         suspect: how often the snapshot was handed out with no newer one saved (S-27).
         attempts: how often its recovery function was called with it (S-09).
-        tried: the sequence of the generation that `step_back` handed out last, 0 for none.
+        tried: the sequence of the generation that `step_back` handed out last; negative, that of
+            the newest, when it began afresh.
     """
 
     path: str

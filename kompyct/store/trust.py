@@ -110,7 +110,13 @@ def verified(data: bytes, key: bytes, path: str) -> bytes:
     if not is_signed(data) or not hmac.compare_digest(
         signature, hmac.digest(key, content, "sha256")
     ):
-        _distrust(path, "is not signed with the key in trust=", "give the key it was written with")
+        raise TrustError(
+            f"{path} is not what was signed with the key in trust=: it was signed with another "
+            "one, or changed since; give the right key, or restore the file",
+            path=path,
+            phase="trust",
+            errno=errno.EPERM,
+        )
     return content
 
 

@@ -60,7 +60,7 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a shutdown retires what it ends", signals, "kill",
-        "cell.history.left_as = UNFINISHED if brutal or component is None else CLEAN",
+        "cell.history.left_as = UNFINISHED if brutal or lost else CLEAN",
         "pass",
         ("ClaimShutdown", "KillShutdown"),
     ),
