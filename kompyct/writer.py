@@ -324,8 +324,9 @@ class Writer:
         if not batch:
             return
         self._expected = len(batch)
+        unsettled: list[tuple[Stored, Unsettled]] = []
         try:
-            unsettled = [(stored, stored.unsettled()) for stored in batch]
+            unsettled += [(stored, stored.unsettled()) for stored in batch]
             self.store.save([found.entry for _, found in unsettled if found.entry is not None])
             self._settle(unsettled)
         except BaseException as error:

@@ -69,8 +69,9 @@ class FileLock:
 
         Raises:
             StoreLockedError: it is not.
+            StoreError: it cannot be looked at.
         """
-        with suppress(OSError):
+        with files.phase("lock", self.path), suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
                 return
         raise StoreLockedError(
