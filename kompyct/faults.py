@@ -325,11 +325,15 @@ class FaultContext(Generic[S]):
             tried = None  # what has been saved since is no worse than that
         decode = self._facts.cell.runtime.decode
         newest = (registration.data, 0, registration.sequence)
-        for data, _, sequence in (newest, *registration.older):
-            if tried is None or sequence < tried or (sequence == tried and not is_fault):
-                if is_fault:
-                    registration.tried = sequence
-                return self.restart(lambda data=data: make(decode(data)))  # type: ignore[misc]
+        chain = (newest, *registration.older)
+        if not is_fault:
+            # What it had: the one tried last, or what it has saved in the place of that.
+            data = next((data for data, _, sequence in chain if sequence == tried), newest[0])
+            return self.restart(lambda: make(decode(data)))
+        for older, _, sequence in chain:
+            if tried is None or sequence < tried:
+                registration.tried = sequence
+                return self.restart(lambda older=older: make(decode(older)))  # type: ignore[misc]
         registration.tried = -registration.sequence
         return self.restart(fresh)
 

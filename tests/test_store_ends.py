@@ -5,6 +5,7 @@ Found by reading and by the interleavings; each test was seen to fail before its
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from kompyct import Component, FaultContext, RecoveryHandler, Request
-from kompyct.errors import ComponentCreateError, StoreError
-from kompyct.store import MemoryStore
+from kompyct import Component, ComponentSystem, FaultContext, RecoveryHandler, Request
+from kompyct.errors import ComponentCreateError, StoreError, StoreLockedError
+from kompyct.store import DirectoryStore, MemoryStore, Removal, Snapshot
 from kompyct.store.snapshots import Entry
 from kompyct.testing import TestSystem
 
@@ -154,3 +155,110 @@ def test_a_forked_child_ends_without_the_system_of_its_parent(tmp_path: Path) ->
     """
     began = run(tmp_path, rest)
     assert began.stdout == "ended\n"
+
+
+class Stepper(Component[Request[int]]):
+    """Steps back; saves what it is told, durably."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def on_start(self) -> None:
+        self.set_recovery_function(step, snapshot=self.number)
+
+    def on_receive(self, message: Request[int] | int) -> int:
+        if isinstance(message, int):
+            self.number = message
+            self.set_recovery_function(step, snapshot=self.number)
+        return self.number
+
+
+def step(fault: FaultContext[int]) -> RecoveryHandler:
+    return fault.step_back(Stepper)
+
+
+def test_orderly_restarts_are_not_held_against_a_snapshot() -> None:
+    """S-26, S-27: saved 1 to 4, ended in order, started (4), lost: 4 is tried again. Lost again:
+    3 is. Then orderly restarts that save nothing newer: it is 3, however often."""
+    store = MemoryStore()
+    with TestSystem(store=store) as system:
+        stepper = system.create(Stepper, name="stepper", start=True)
+        for number in range(1, 5):
+            stepper.ask(number)  # type: ignore[call-overload]
+            system.flush()
+    seen: list[int] = []
+    for ends_in_order in (False, False, False, True, True, True, True):
+        system = TestSystem(store=store)
+        stepper = system.create(Stepper, name="stepper", start=True)
+        seen.append(stepper.ask(Request()))
+        system.flush()
+        left = store if ends_in_order else store.crashed()
+        system.shutdown()
+        store = left
+    assert seen == [4, 4, 3, 2, 2, 2, 2]
+
+
+def keep(system: ComponentSystem, name: str, snapshot: object) -> None:
+    """Have a component of that name save `snapshot` durably."""
+
+    class Saver(Component[None]):
+        def on_receive(self, message: None) -> None:
+            self.set_recovery_function(recover, snapshot=snapshot, durability="durable")
+
+    ref = system.find(name) or system.create(Saver, name=name, start=True)
+    ref.ask(Request())
+
+
+def test_a_removed_segment_is_written_anew(tmp_path: Path) -> None:
+    """RELIABILITY 1: 0 acknowledged lost: a save does not go into a file that is not there."""
+    folder = tmp_path / "state"
+    with TestSystem(store=folder) as system:
+        keep(system, "a", 1)
+        for log in folder.glob("snapshots-*.log"):
+            log.unlink()
+        keep(system, "b", 2)
+    store = DirectoryStore(folder)
+    assert store.paths() == ("a", "b")
+    store.close()
+
+
+def test_a_writer_whose_lock_was_removed_writes_no_more(tmp_path: Path) -> None:
+    """B-82: one writer: who has lost the lock may not be the only one."""
+    folder = tmp_path / "state"
+    store = DirectoryStore(folder)
+    (folder / "lock").unlink()
+    with pytest.raises(StoreLockedError, match="removed the lock"):
+        store.save([Removal("a")])
+    store.close()
+
+
+class SmallStore(MemoryStore):
+    """A store on a disk that has place for 100 bytes a save."""
+
+    def save(self, entries: Sequence[Entry]) -> None:
+        if sum(len(entry.data or b"") for entry in entries if isinstance(entry, Snapshot)) > 100:
+            raise StoreError("full", phase="write", errno=errno.ENOSPC)
+        super().save(entries)
+
+
+def test_a_snapshot_that_is_too_much_does_not_hold_up_the_others() -> None:
+    """RELIABILITY 1, disk full: each save for itself; only whose it is hears of it."""
+    store = SmallStore()
+    system = TestSystem(store=store)
+    system.create(lambda: Keeper(10**400), name="big", start=True)
+    system.create(lambda: Keeper(7), name="small", start=True)
+    system.advance(1.0)
+    assert store.paths() == ("small",)
+    with pytest.raises(StoreError):
+        system.shutdown()
+
+
+def test_a_recovery_that_raises_at_the_start_is_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CONVENTIONS 11: raise from the cause: whoever creates it sees what went wrong in recover."""
+    monkeypatch.setattr(sys.modules[__name__], "broken", True)
+    with TestSystem(store=left_with(1)) as system:
+        with pytest.raises(ComponentCreateError, match="ValueError") as caught:
+            system.create(Keeper, name="keeper")
+        assert str(caught.value.__cause__) == "broken"
