@@ -62,7 +62,7 @@ LONGER = {
     "component": (340, "what the author of a component may call, most of it docstrings"),
     "cell": (405, "the one place that calls users' code; its turn is tuned as a whole"),
     "events": (375, "one small class for each thing that happens, nothing else"),
-    "faults": (365, "what a recovery function may look at and answer, most of it docstrings"),
+    "faults": (380, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (360, "the kinds of ref, each a few lines beside the one they derive from"),
     "runtime": (395, "the parts of a system and their order at the end, in one place"),
     "supervisor": (370, "what follows a fault, and the order of the end, are one protocol"),
