@@ -72,6 +72,7 @@ def test_what_is_on_the_disk_is_compared_with_every_peer(
 
     The folder, which was given, is empty afterwards. On what file system it was is told.
     """
+    pytest.importorskip("atomic_store", reason="the peer is not installed; `make` does that")
     names = ["commit-1MB", "durable", "encode-objects", "compress"]
     file = tmp_path / "figures.json"
     folder = tmp_path / "files"
