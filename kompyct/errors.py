@@ -24,6 +24,12 @@
     ├── AskCircleError                asks that wait for each other
     ├── MailboxFullError              a bounded mailbox is full
     ├── ProcessLostError              what a fault PROCESS_LOST has as its exception
+    ├── ProcessExitError              a child process ended, or was ended: what PROCESS_EXIT has
+    ├── ProcessStartError             a child process cannot be started
+    ├── RemoteError                   stands for an exception that could not travel
+    ├── ForkUnsafeError               the process cannot be copied: it has threads
+    ├── ForkMissingError              (NotImplementedError) there is no fork on this platform
+    ├── GuardError                    a guarded program cannot be started or recovered
     ├── RecoveryFunctionError         a recovery function answered with something else
     ├── RecoveryTimeoutError          (TimeoutError) it did not answer in time
     ├── SnapshotError                 a snapshot cannot be encoded or decoded
@@ -200,6 +206,47 @@ class VersionError(StoreError):
 
 class TrustError(StoreError):
     """Decoding the file could run code, and it is not known to be the user's own."""
+
+
+class ProcessExitError(KompyctError):
+    """A child process ended without having been asked to; what a fault `PROCESS_EXIT` has."""
+
+
+class ProcessStartError(KompyctError):
+    """A child process cannot be started, or ended before it was ready."""
+
+
+class RemoteError(KompyctError):
+    """Stands for an exception of another process that cannot be pickled (S-15).
+
+    Its text names the type and holds the original text and traceback; the causes are chained.
+
+    Attributes:
+        types: the qualified names of the original's type and its bases, most derived first.
+        text: the original's text, cut at 8 KB.
+        traceback: the original's traceback as text, with the exceptions it came from.
+    """
+
+    def __init__(self, types: tuple[str, ...], text: str, traceback: str) -> None:
+        super().__init__(types, text, traceback)
+        self.types = types
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.types[0]}: {self.text}"
+
+
+class ForkUnsafeError(KompyctError):
+    """The process has threads, whose locks a copy would keep for ever; nothing was copied."""
+
+
+class ForkMissingError(KompyctError, NotImplementedError):
+    """This platform has no fork."""
+
+
+class GuardError(KompyctError):
+    """A guarded program cannot be started, or not be recovered."""
 
 
 class SystemShutdownError(KompyctError):
