@@ -1,0 +1,152 @@
+"""How did a process end, and was it the kernel that ended it for want of memory?
+
+"oom" is said on evidence only: the process died of SIGKILL, and the control group's own counter of
+such kills has grown.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal["exit", "signal", "oom"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit:
+    """The end of a process.
+
+    Attributes:
+        pid: what its number was; by now it may be another process's.
+        code: its exit code, 0 to 255; None if a signal ended it, or if nobody knows.
+        signal: the signal that ended it; None if it exited, or if nobody knows.
+        cause: "oom" if the kernel killed it for want of memory and says so.
+    """
+
+    pid: int
+    code: int | None
+    signal: int | None
+    cause: Cause
+
+    def __str__(self) -> str:
+        if self.cause == "oom":
+            return f"process {self.pid} was killed for want of memory"
+        if self.signal is not None:
+            return f"process {self.pid} was ended by {_name_of(self.signal)}"
+        if self.code is None:
+            return f"process {self.pid} has ended, nobody knows how"
+        return f"process {self.pid} exited with code {self.code}"
+
+
+def from_status(pid: int, wait_status: int, *, oom: bool = False) -> ProcessExit:
+    """What `os.waitpid` said.
+
+    Args:
+        wait_status: the second of what it returned, of a process that has ended.
+        oom: whether an `OomWitness` saw a kill; it is believed of SIGKILL only.
+    """
+    return from_code(pid, os.waitstatus_to_exitcode(wait_status), oom=oom)
+
+
+def from_code(pid: int, code: int, *, oom: bool = False) -> ProcessExit:
+    """What `multiprocessing` and `subprocess` say: an exit code, or minus a signal."""
+    if code >= 0:
+        return ProcessExit(pid, code, None, "exit")
+    killed = code == -signal.SIGKILL
+    return ProcessExit(pid, None, -code, "oom" if oom and killed else "signal")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+class OomWitness:
+    """Reads how often the kernel has killed for want of memory in this process's control group.
+
+    Not thread-safe. Where there is no such counter it sees nothing, ever.
+
+    Args:
+        counters: files with a line `oom_kill N`; None finds those of this process.
+    """
+
+    def __init__(self, counters: Sequence[str] | None = None) -> None:
+        self._counters = _find_counters() if counters is None else tuple(counters)
+        self._seen = self._read()
+
+    def saw_a_kill(self) -> bool:
+        """Whether there was one since the last look, or since this witness was made."""
+        before, self._seen = self._seen, self._read()
+        return any(now > old for now, old in zip(self._seen, before, strict=True))
+
+    def _read(self) -> tuple[int, ...]:
+        return tuple(_kills_in(path) or 0 for path in self._counters)
+
+
+def _kills_in(path: str) -> int | None:
+    with suppress(OSError, ValueError):
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return None
+
+
+def _find_counters() -> tuple[str, ...]:
+    """The counter of version 2 and that of version 1, as far as there are."""
+    found = []
+    own = dict(_own_groups())
+    for kind, root, mount in _mounts():
+        group = own.get(kind)
+        if group is None:
+            continue
+        name = "memory.events" if kind == "" else "memory.oom_control"
+        inside = os.path.relpath(group, root) if _is_below(group, root) else "."
+        # The group's own file; where it cannot be read, as in a container that sees only a part
+        # of the tree, the nearest above that can.
+        folder = os.path.normpath(os.path.join(mount, inside))
+        while _is_below(folder, mount):
+            path = os.path.join(folder, name)
+            if _kills_in(path) is not None:
+                found.append(path)
+                break
+            folder = os.path.dirname(folder)
+    return tuple(dict.fromkeys(found))
+
+
+def _is_below(path: str, above: str) -> bool:
+    return os.path.commonpath((path, above)) == above
+
+
+def _own_groups() -> list[tuple[str, str]]:
+    """("" or "memory", path of the group): version 2 has no names of controllers."""
+    found = []
+    with suppress(OSError):
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                if controllers == "" or "memory" in controllers.split(","):
+                    found.append(("memory" if controllers else "", path))
+    return found
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """("" or "memory", root in the file system, where it is mounted)."""
+    found = []
+    with suppress(OSError):
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                place, _, kind = line.rstrip("\n").partition(" - ")
+                words = place.split(" ")
+                if kind.startswith("cgroup2 "):
+                    found.append(("", words[3], words[4]))
+                elif kind.startswith("cgroup ") and "memory" in kind.split(" ")[-1].split(","):
+                    found.append(("memory", words[3], words[4]))
+    return found
