@@ -267,11 +267,12 @@ class AtomicStore(Generic[T]):
                 phase="encode",
                 errno=errno.EFBIG,
             )
+        found = None
         if self._trust == "local":
-            check_no_link(self._file)  # it may have been planted since
+            found = check_no_link(self._file)  # it may have been planted since
         kept = self._previous if self._keep_previous else None
         try:
-            synced = files.replace(self._file, *written, previous=kept)
+            synced = files.replace(self._file, *written, previous=kept, found=found)
         except DurabilityError as error:
             if error.phase == "sync-folder":  # the file has it, though a power cut may undo that
                 self._committed = content

@@ -140,7 +140,12 @@ def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
 # -- replacing a file -----------------------------------------------------------------------
 
 
-def replace(path: str, *parts: bytes, previous: str | None = None) -> bool:
+def replace(
+    path: str,
+    *parts: bytes,
+    previous: str | None = None,
+    found: os.stat_result | None = None,
+) -> bool:
     """Replace the file `path` by one that holds `parts`, by a careful rename.
 
     Mode and owner of an existing file are kept; a new one has mode 0600. A link stays, and its
@@ -148,6 +153,7 @@ def replace(path: str, *parts: bytes, previous: str | None = None) -> bool:
 
     Args:
         previous: where the file that is replaced is kept.
+        found: what `status_of(path, follow=False)` has just said, if somebody has looked.
 
     Returns: whether the file system could sync; False where it knows no such thing.
 
@@ -157,29 +163,34 @@ def replace(path: str, *parts: bytes, previous: str | None = None) -> bool:
             after "sync-folder" it is unknown which one a power cut would leave.
     """
     target = path
-    old = status_of(target, follow=False)
-    if old is not None and stat.S_ISLNK(old.st_mode):
-        target = os.path.realpath(path)
-        old = status_of(target)
-    folder, name = os.path.split(target)
+    old = found or status_of(path, follow=False)
     if old is not None and not stat.S_ISREG(old.st_mode):
-        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
+        target, old = _behind_links(path, old)
+    folder, name = os.path.split(target)
     # Opened before anything is changed: afterwards there may be no handle left for it.
     folder_descriptor = _open_folder(folder, target)
     try:
-        descriptor, temporary, new = _make_temporary(folder, name, target)
+        # The phase is in a variable, not in `with`: who comes back from the disk finds cold
+        # caches, where each Python function that is called costs a microsecond.
+        step = "write"
+        descriptor, temporary, new = _make_temporary(target, name)
         try:
             for part in parts:
-                _write_all(descriptor, part, target)
-            _take_over_owner(descriptor, old, new, target)
+                written = os.write(descriptor, part)
+                if written != len(part):
+                    _write_all(descriptor, part[written:], target)
+            if old is not None:
+                _take_over_owner(descriptor, old, new)
             synced = sync(descriptor, target)
+            step = "rename"
             if previous is not None:
                 _keep_previous(target, previous)
-            with phase("rename", target):
-                os.replace(temporary, target)
-        except BaseException:
+            os.replace(temporary, target)
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise _translated(error, target, step) from error
             raise
         finally:
             _close(descriptor)  # not before the rename: without its lock it could be swept
@@ -201,13 +212,39 @@ def sweep(folder: str, name: str | None = None) -> None:
                 _sweep_one(os.path.join(folder, entry))
 
 
-def _make_temporary(folder: str, name: str, target: str) -> tuple[int, str, os.stat_result]:
-    """Create and lock a temporary beside `name`; (descriptor, path, what fstat says)."""
-    start = os.path.join(folder, _temporary_start(name))
+def _behind_links(path: str, found: os.stat_result) -> tuple[str, os.stat_result | None]:
+    """The regular file, or nothing yet, that `path` leads to, and what is said of it.
+
+    Raises:
+        StoreError: it leads to something else.
+    """
+    target, old = path, found
+    if stat.S_ISLNK(found.st_mode):
+        target = os.path.realpath(path)
+        status = status_of(target)
+        if status is None:
+            return target, None
+        old = status
+    if not stat.S_ISREG(old.st_mode):
+        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
+    return target, old
+
+
+def _make_temporary(target: str, name: str) -> tuple[int, str, os.stat_result]:
+    """Create and lock a temporary beside `target`, whose last part is `name`.
+
+    Returns: its descriptor, its path, and what fstat says of it.
+
+    Raises:
+        StoreError: it cannot be created.
+    """
+    start = target[: len(target) - len(name)] + _temporary_start(name)
     while True:
         path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
-        with phase("open", target):
+        try:
             descriptor = os.open(path, _CREATE, FILE_MODE)
+        except OSError as error:
+            raise _translated(error, target, "open") from error
         if fcntl is None:
             return descriptor, path, os.fstat(descriptor)
         try:
@@ -242,17 +279,12 @@ def _temporary_start(name: str) -> str:
     return f".{name}."
 
 
-def _take_over_owner(
-    descriptor: int, old: os.stat_result | None, new: os.stat_result, target: str
-) -> None:
-    """Give the new file mode and owner of the one it will replace, if there is one."""
-    if old is None:
-        return
-    with phase("write", target):
-        if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        if stat.S_IMODE(new.st_mode) != stat.S_IMODE(old.st_mode):
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+def _take_over_owner(descriptor: int, old: os.stat_result, new: os.stat_result) -> None:
+    """Give the new file mode and owner of the one it will replace."""
+    if new.st_uid != old.st_uid or new.st_gid != old.st_gid:
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    if new.st_mode != old.st_mode:  # both are regular files
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
 
 def _keep_previous(target: str, previous: str) -> None:
@@ -444,8 +476,10 @@ def sync_above(path: str) -> None:
 def _open_folder(path: str, about: str) -> int | None:
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot sync folders
         return None
-    with phase("open", about):
+    try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _translated(error, about, "open") from error
 
 
 def _sync_folder(descriptor: int | None, path: str, *, after_rename: bool) -> bool:

@@ -150,7 +150,7 @@ def to_parts(
         return (to_bytes(format, value, kwargs, is_binary=is_binary),)
     parts = _Parts()
     pickle.dump(value, parts, **kwargs)
-    if sum(map(len, parts)) < _SMALL:
+    if len(parts) > 1 and sum(map(len, parts)) < _SMALL:
         return (b"".join(parts),)
     return tuple(parts)
 

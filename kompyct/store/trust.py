@@ -11,7 +11,7 @@ import errno
 import hmac
 import os
 import stat
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from kompyct.errors import ArgumentError, ArgumentTypeError, TrustError
 from kompyct.store import files
@@ -64,8 +64,10 @@ def check_local(path: str, status: os.stat_result) -> None:
         _distrust(path, f"can be written by group {status.st_gid}", "chmod g-w it")
 
 
-def check_no_link(path: str) -> None:
+def check_no_link(path: str) -> os.stat_result | None:
     """Refuse a link where a file or folder of one's own is expected.
+
+    Returns: what the operating system says of it; None if there is nothing.
 
     Raises:
         TrustError: it is one.
@@ -74,6 +76,7 @@ def check_no_link(path: str) -> None:
     status = files.status_of(path, follow=False)
     if status is not None and stat.S_ISLNK(status.st_mode):
         _distrust(path, "is a link", "give what it leads to")
+    return status
 
 
 def check_folder(path: str) -> None:
@@ -83,8 +86,7 @@ def check_folder(path: str) -> None:
         TrustError: as there.
         StoreError: it cannot be looked at.
     """
-    check_no_link(path)
-    status = files.status_of(path, follow=False)
+    status = check_no_link(path)
     if status is not None:
         check_local(path, status)
 
@@ -120,7 +122,7 @@ def verified(data: bytes, key: bytes, path: str) -> bytes:
     return content
 
 
-def _distrust(path: str, what: str, way_out: str) -> None:
+def _distrust(path: str, what: str, way_out: str) -> NoReturn:
     raise TrustError(
         f"{path} {what}, and decoding it could run code; {way_out}",
         path=path,
