@@ -141,10 +141,7 @@ def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
 
 
 def replace(
-    path: str,
-    *parts: bytes,
-    previous: str | None = None,
-    found: os.stat_result | None = None,
+    path: str, *parts: bytes, previous: str | None = None, found: os.stat_result | None = None
 ) -> bool:
     """Replace the file `path` by one that holds `parts`, by a careful rename.
 
@@ -164,20 +161,20 @@ def replace(
     """
     target = path
     old = found or status_of(path, follow=False)
+    if old is not None and stat.S_ISLNK(old.st_mode):
+        target = os.path.realpath(path)
+        old = status_of(target)
     if old is not None and not stat.S_ISREG(old.st_mode):
-        target, old = _behind_links(path, old)
+        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
     folder, name = os.path.split(target)
     # Opened before anything is changed: afterwards there may be no handle left for it.
     folder_descriptor = _open_folder(folder, target)
     try:
-        # The phase is in a variable, not in `with`: who comes back from the disk finds cold
-        # caches, where each Python function that is called costs a microsecond.
-        step = "write"
         descriptor, temporary, new = _make_temporary(target, name)
+        step = "write"  # no `with`: back from the disk, with cold caches, calls cost a microsecond
         try:
             for part in parts:
-                written = os.write(descriptor, part)
-                if written != len(part):
+                if (written := os.write(descriptor, part)) != len(part):
                     _write_all(descriptor, part[written:], target)
             if old is not None:
                 _take_over_owner(descriptor, old, new)
@@ -212,32 +209,8 @@ def sweep(folder: str, name: str | None = None) -> None:
                 _sweep_one(os.path.join(folder, entry))
 
 
-def _behind_links(path: str, found: os.stat_result) -> tuple[str, os.stat_result | None]:
-    """The regular file, or nothing yet, that `path` leads to, and what is said of it.
-
-    Raises:
-        StoreError: it leads to something else.
-    """
-    target, old = path, found
-    if stat.S_ISLNK(found.st_mode):
-        target = os.path.realpath(path)
-        status = status_of(target)
-        if status is None:
-            return target, None
-        old = status
-    if not stat.S_ISREG(old.st_mode):
-        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
-    return target, old
-
-
 def _make_temporary(target: str, name: str) -> tuple[int, str, os.stat_result]:
-    """Create and lock a temporary beside `target`, whose last part is `name`.
-
-    Returns: its descriptor, its path, and what fstat says of it.
-
-    Raises:
-        StoreError: it cannot be created.
-    """
+    """Create and lock a temporary beside `name`; (descriptor, path, what fstat says)."""
     start = target[: len(target) - len(name)] + _temporary_start(name)
     while True:
         path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
