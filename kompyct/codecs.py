@@ -66,6 +66,20 @@ def encode(value: Any) -> bytes:
         return by_cloudpickle(value)
 
 
+def encode_in_parts(value: Any) -> tuple[bytes | memoryview, ...]:
+    """What `encode` makes, in parts to be put one after the other: large buffers uncopied.
+
+    Raises:
+        SnapshotError: as `encode`.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        return _parts(data, buffers) if buffers else (data,)
+    except Exception:
+        return (by_cloudpickle(value),)
+
+
 def by_cloudpickle(value: Any) -> bytes:
     """`value` by cloudpickle, which takes functions and classes along; for this Python only.
 
@@ -240,10 +254,14 @@ def _check_python(version: bytes) -> None:
 
 
 def _with_buffers(data: bytes, buffers: list[pickle.PickleBuffer]) -> bytes:
+    return b"".join(_parts(data, buffers))
+
+
+def _parts(data: bytes, buffers: list[pickle.PickleBuffer]) -> tuple[bytes | memoryview, ...]:
     raws = [buffer.raw() for buffer in buffers]
     sizes = (len(data), *(raw.nbytes for raw in raws))
     head = struct.pack(f"<I{len(sizes)}Q", len(raws), *sizes)
-    return b"".join((_BUFFERS, head, data, *raws))
+    return (_BUFFERS + head, data, *raws)
 
 
 def _from_buffers(data: bytes) -> Any:

@@ -30,6 +30,7 @@
     ├── ForkUnsafeError               the process cannot be copied: it has threads
     ├── ForkMissingError              (NotImplementedError) there is no fork on this platform
     ├── GuardError                    a guarded program cannot be started or recovered
+    │   └── AutosaveError             (RuntimeError) its autosave is in use, in the way, or damaged
     ├── RecoveryFunctionError         a recovery function answered with something else
     ├── RecoveryTimeoutError          (TimeoutError) it did not answer in time
     ├── SnapshotError                 a snapshot cannot be encoded or decoded
@@ -247,6 +248,10 @@ class ForkMissingError(KompyctError, NotImplementedError):
 
 class GuardError(KompyctError):
     """A guarded program cannot be started, or not be recovered."""
+
+
+class AutosaveError(GuardError, RuntimeError):
+    """An autosave is in the way, belongs to a living program, or cannot be recovered."""
 
 
 class SystemShutdownError(KompyctError):

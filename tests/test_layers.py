@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 LAYERS = (
     "errors events fault_classes lifecycle messages options restart version",
     "checks clock codecs deadline functions futures mailbox waiting "
-    "processes processes.exits processes.halves processes.memory processes.parent "
+    "processes processes.exits processes.halves processes.identity processes.memory "
+    "processes.parent "
     "store store.atomic store.compression store.directory store.files store.formats store.locks "
     "store.records store.segments store.snapshots store.trust",
     "component faults history lost ref registration registry stored timers writer",
@@ -26,7 +27,10 @@ LAYERS = (
     "reports signals",
     "claims creation publisher pykka_actors recovery supervisor",
     "runtime service system",
-    "__main__ commands testing",
+    "__main__ commands testing "
+    "guard guard.application guard.arrays guard.autosave guard.dictionary guard.handed "
+    "guard.keeping guard.mirror guard.program guard.recovery guard.relaying guard.shared "
+    "guard.table guard.watching",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
@@ -34,6 +38,8 @@ OWNERS = {
     "bson": {"store.formats"},
     "cloudpickle": {"codecs"},
     "compression": {"store.compression"},
+    "numpy": {"guard.arrays"},
+    "psutil": {"processes.identity"},
     "zstandard": {"store.compression"},
     "pykka": {"backends.thread", "pykka_actors"},
 }
@@ -44,6 +50,8 @@ LATE = {
     ("store.compression", "compression"): "an optional part of Python 3.14",
     ("store.compression", "zstandard"): "the one owner of it, and an extra",
     ("store.formats", "bson"): "the one owner of it, and an extra",
+    ("guard.arrays", "numpy"): "the one owner of it; most programs guard no arrays",
+    ("processes.identity", "psutil"): "where there is no /proc only",
     ("creation", "claims"): "with what it needs; most systems have no store",
     ("system", "claims"): "with what it needs; most systems have no store",
     ("runtime", "store.directory"): "most systems have no store",

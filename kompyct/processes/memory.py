@@ -55,17 +55,18 @@ class Block:
         return _Named.made(size) if named else _Nameless.made(size)
 
     @staticmethod
-    def attach(handle: int | str) -> Block:
+    def attach(handle: int | str, *, own: bool = False) -> Block:
         """The block with this handle, made by another process.
 
         Args:
             handle: a descriptor in *this* process, which belongs to the block from now on; or a
                 name.
+            own: own it from now on, since the one who made it is dead: `close` removes its name.
 
         Raises:
             OSError: there is none.
         """
-        return _Nameless(handle) if isinstance(handle, int) else _Named(handle)
+        return _Nameless(handle) if isinstance(handle, int) else _Named(handle, own=own)
 
     @property
     def handle(self) -> int | str:
@@ -159,9 +160,10 @@ class _Named(Block):
     can follow from wherever it is.
     """
 
-    def __init__(self, name: str, *, size: int = 0) -> None:
+    def __init__(self, name: str, *, size: int = 0, own: bool = False) -> None:
         """Make one of `size` bytes; or find the one of that name."""
-        self._owner = 0  # the process that removes the names; a forked child is not it
+        # The process that removes the names; a forked child of it does not.
+        self._owner = os.getpid() if own else 0
         self._memory = _Memory(name, create=size > 0, size=size + _HEADER_BYTES if size else 0)
         self._whole = self._memory.mapped()
         if size:
@@ -171,9 +173,7 @@ class _Named(Block):
 
     @classmethod
     def made(cls, size: int) -> _Named:
-        block = cls(f"kompyct_{secrets.token_hex(6)}_0", size=size)
-        block._owner = os.getpid()
-        return block
+        return cls(f"kompyct_{secrets.token_hex(6)}_0", size=size, own=True)
 
     @property
     def handle(self) -> str:
