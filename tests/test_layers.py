@@ -28,6 +28,8 @@ LAYERS = (
     "claims creation publisher pykka_actors recovery supervisor",
     "runtime service system",
     "__main__ commands testing "
+    "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "
+    "fork.safety fork.terminal "
     "guard guard.application guard.arrays guard.autosave guard.dictionary guard.handed "
     "guard.keeping guard.mirror guard.program guard.recovery guard.relaying guard.shared "
     "guard.table guard.watching",
@@ -62,9 +64,9 @@ LATE = {
 }
 """Imports inside functions, each with its reason (S-37)."""
 
-BY_NAME = {"", "backends", "functions"}
+BY_NAME = {"", "backends", "fork.debugging", "functions"}
 """The modules that import what a table names: the package's `__getattr__`, the backends (S-37);
-and stored recovery functions, which are names."""
+and stored recovery functions and debuggers, which are names."""
 
 MAX_LINES = 330
 LONGER = {
