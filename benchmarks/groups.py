@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import components, faults, imports, messages, state
+from benchmarks import components, copies, faults, imports, messages, state
 from benchmarks.plan import Case, Row
 
-GROUPS = (messages.GROUP, components.GROUP, faults.GROUP, imports.GROUP, state.GROUP)
+GROUPS = (messages.GROUP, components.GROUP, faults.GROUP, imports.GROUP, state.GROUP, copies.GROUP)
 
 ROWS: tuple[Row, ...] = tuple(row for group in GROUPS for row in group.rows)
 
