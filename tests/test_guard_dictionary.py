@@ -1,0 +1,309 @@
+"""Does the guarded dictionary behave as one, and say what it does not keep?"""
+
+from __future__ import annotations
+
+import array
+import os
+import pickle
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from kompyct.errors import ArgumentError, ArgumentTypeError, GuardError, SnapshotError
+from kompyct.guard import GuardedDict, LostChangeWarning
+from kompyct.guard.handed import REMEMBERED
+from kompyct.guard.mirror import Mirror, SavedStore
+from kompyct.guard.shared import SharedStore
+from kompyct.processes.memory import HAS_MEMFD
+
+KINDS = [
+    pytest.param(False, marks=pytest.mark.skipif(not HAS_MEMFD, reason="no memfd here")),
+    True,
+]
+
+
+@pytest.fixture(params=KINDS, ids=["memfd", "named"])
+def mirror(request: pytest.FixtureRequest) -> Iterator[Mirror]:
+    """What the launcher has."""
+    mirror = Mirror(named=request.param)
+    yield mirror
+    mirror.close()
+
+
+@pytest.fixture
+def data(mirror: Mirror) -> GuardedDict:
+    """What `launch` is given."""
+    return GuardedDict(SharedStore(mirror.block))
+
+
+def rescued(mirror: Mirror) -> GuardedDict:
+    """What `rescue` is given."""
+    return GuardedDict(SavedStore(mirror.read()[1]))
+
+
+def test_it_is_a_dictionary(data: GuardedDict, mirror: Mirror) -> None:
+    """Given what dictionaries do, then it does it; and the rescuer has the same."""
+    data["a"] = 1
+    data.update({"b": [1, 2], ("c", 3): {"d": None}})
+    assert len(data) == 3
+    assert "b" in data
+    assert "x" not in data
+    assert data.get("x", 7) == 7
+    assert data.setdefault("e", 5) == 5
+    assert data.pop("a") == 1
+    expected = {"b": [1, 2], ("c", 3): {"d": None}, "e": 5}
+    assert dict(data) == data == expected
+    assert list(data) == list(expected)
+    assert dict(rescued(mirror)) == expected
+    del data["e"]
+    with pytest.raises(KeyError, match="e"):
+        data["e"]
+    data.clear()
+    assert not data
+    assert not rescued(mirror)
+
+
+def test_a_value_is_a_copy(data: GuardedDict) -> None:
+    """Given a value changed after it was assigned, then the one kept is the one assigned."""
+    value = [1]
+    data["key"] = value
+    value.append(2)
+    assert data["key"] == [1]
+    assert data["key"] is not data["key"]
+
+
+def test_what_pickle_cannot_do_cloudpickle_does(data: GuardedDict, mirror: Mirror) -> None:
+    """Given a function without a name, then it is kept; given a lock, the error says so."""
+    data["key"] = lambda: 42
+    assert rescued(mirror)["key"]() == 42
+    with pytest.raises(SnapshotError, match="lock"):
+        data["key"] = threading.Lock()
+    assert data["key"]() == 42
+
+
+def test_arrays_in_values_come_back_writable(data: GuardedDict, mirror: Mirror) -> None:
+    """Given an array as a value, then what is read is equal and one's own."""
+    data["key"] = np.arange(100_000)
+    found = rescued(mirror)["key"]
+    assert (found == np.arange(100_000)).all()
+    found[0] = 5
+    data["bytes"] = array.array("d", [1.0, 2.0])
+    assert data["bytes"] == array.array("d", [1.0, 2.0])
+
+
+# -- nested changes -------------------------------------------------------------------------
+
+
+def test_a_change_to_what_was_read_is_told_when_the_key_is_used_next(data: GuardedDict) -> None:
+    """RELIABILITY 1, "may not be inherited": Given `data[key].append`, then it is not lost in
+    silence."""
+    data["key"] = [1]
+    data["key"].append(2)
+    with pytest.warns(LostChangeWarning, match="'key' was changed after it was read"):
+        assert data["key"] == [1]
+
+
+def test_a_change_in_the_depth_is_told_as_well(data: GuardedDict) -> None:
+    """Given `data[key][...].append`, and an array's element, then both are told."""
+    data["deep"] = {"a": [{"b": []}]}
+    data["deep"]["a"][0]["b"].append(1)
+    with pytest.warns(LostChangeWarning, match="deep"):
+        data.check_changes()
+    data["array"] = np.zeros(10_000)
+    data["array"][5] = 1
+    with pytest.warns(LostChangeWarning, match="array"):
+        data.check_changes()
+
+
+def test_a_change_is_told_after_many_other_reads(data: GuardedDict) -> None:
+    """Given a changed value and reads of as many others as are remembered, then it is told."""
+    for number in range(REMEMBERED + 1):
+        data[number] = [number]
+    data[0].append(1)
+    for number in range(1, REMEMBERED):
+        _ = data[number]
+    with pytest.warns(LostChangeWarning, match="value of 0 was changed"):
+        _ = data[REMEMBERED]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_change_that_is_stored_again_is_no_loss(data: GuardedDict) -> None:
+    """Given read, change, assign, as programs for faultguard do, then nothing is told."""
+    data["key"] = [1]
+    value = data["key"]
+    value.append(2)
+    data["key"] = value
+    data["key"] = data["key"] + [3]
+    data.check_changes()
+    assert data["key"] == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_was_only_read_is_no_loss(data: GuardedDict) -> None:
+    """Given values whose encoding is another after a round trip, then nothing is told."""
+    text = "text" * 10
+    data["key"] = {"a": text, "b": text, "c": {1, 2, 3}, "d": (text, [text])}
+    data["twice"] = [[1]] * 2
+    for _ in range(3):
+        for key in data:
+            _ = data[key]
+    data.check_changes()
+
+
+def test_edit_keeps_the_change(data: GuardedDict, mirror: Mirror) -> None:
+    """Given `edit`, then what is changed in the block is stored at its end."""
+    data["key"] = {"a": []}
+    with data.edit("key") as value:
+        value["a"].append(1)
+        assert rescued(mirror)["key"] == {"a": []}
+    assert rescued(mirror)["key"] == {"a": [1]}
+    with data.edit("new", default=[]) as value:
+        value.append(1)
+    assert data["new"] == [1]
+    with pytest.raises(KeyError), data.edit("none"):
+        pass
+
+
+def test_an_edit_that_raises_stores_nothing(data: GuardedDict) -> None:
+    """Given an exception in the block, then the value before stays."""
+    data["key"] = [1]
+
+    def change_and_raise() -> None:
+        with data.edit("key") as value:
+            value.append(2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        change_and_raise()
+    assert data["key"] == [1]
+
+
+# -- arrays ---------------------------------------------------------------------------------
+
+
+def test_an_array_is_the_guarded_memory(data: GuardedDict, mirror: Mirror) -> None:
+    """Given an element assigned, then the rescuer sees it, and nothing was stored for it."""
+    numbers = data.array("numbers", (100, 3), "int32")
+    assert numbers.shape == (100, 3)
+    assert not numbers.any()
+    numbers[5, 1] = 42
+    data["numbers"][6] = 1
+    found = rescued(mirror)["numbers"]
+    assert found.dtype == np.int32
+    assert found[5].tolist() == [0, 42, 0]
+    assert found[6].tolist() == [1, 1, 1]
+    assert (found == numbers).all()
+
+
+def test_an_array_stays_guarded_when_the_memory_grows(data: GuardedDict, mirror: Mirror) -> None:
+    """Given megabytes stored after it was made, then it still is the guarded memory."""
+    numbers = data.array("numbers", 10)
+    data["big"] = bytes(3_000_000)
+    other = data.array("other", 500_000)
+    numbers[3] = 1.5
+    other[-1] = 2.5
+    assert rescued(mirror)["numbers"][3] == 1.5
+    assert rescued(mirror)["other"][-1] == 2.5
+
+
+def test_an_array_is_the_one_that_is_there(data: GuardedDict) -> None:
+    """Given the same name again, then it is the same memory; another shape or type is refused."""
+    numbers = data.array("numbers", 10, "f4")
+    numbers[1] = 7
+    assert data.array("numbers", (10,), np.float32)[1] == 7
+    for shape, dtype in ((11, "f4"), (10, "f8")):
+        with pytest.raises(ArgumentError, match=r"float32 of shape \(10,\)"):
+            data.array("numbers", shape, dtype)
+    data["numbers"] = 5
+    with pytest.raises(ArgumentError, match="there is no array"):
+        data.array("numbers", 10, "f4")
+    del data["numbers"]
+    assert not data.array("numbers", 10, "f4").any()
+    assert numbers[1] == 7
+
+
+@pytest.mark.parametrize("dtype", [object, [("a", "i4"), ("b", "f8")]])
+def test_an_array_of_objects_is_refused(data: GuardedDict, dtype: object) -> None:
+    """Given elements that cannot live in shared memory, then the error names them."""
+    with pytest.raises(ArgumentTypeError, match="one array for each field"):
+        data.array("numbers", 3, dtype)
+    assert "numbers" not in data
+
+
+def test_an_empty_array_is_one(data: GuardedDict, mirror: Mirror) -> None:
+    """Given no elements, then it is there."""
+    assert data.array("numbers", (0, 3)).shape == (0, 3)
+    assert rescued(mirror)["numbers"].shape == (0, 3)
+
+
+# -- who may use it -------------------------------------------------------------------------
+
+
+def test_several_threads_may_write(data: GuardedDict, mirror: Mirror) -> None:
+    """Given threads that count in the same value by `edit`, then no count is lost."""
+    data["count"] = [0]
+    start = threading.Barrier(4)
+
+    def count(own: int) -> None:
+        start.wait(10)
+        for number in range(300):
+            with data.edit("count") as value:
+                value[0] += 1
+            data[own] = number
+
+    threads = [threading.Thread(target=count, args=(own,)) for own in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert dict(rescued(mirror)) == {"count": [1200], 0: 299, 1: 299, 2: 299, 3: 299}
+
+
+def test_a_forked_child_is_refused(data: GuardedDict) -> None:
+    """Given a child that the application forks, then it cannot damage what is not its own."""
+    data["key"] = 1
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for action in (
+            lambda: data["key"],
+            lambda: data.update(key=2),
+            lambda: data.pop("key"),
+            lambda: data.array("a", 3),
+            lambda: list(data),
+        ):
+            try:
+                action()
+            except GuardError:
+                refused += 1
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    assert data["key"] == 1
+
+
+def test_it_cannot_be_sent_to_another_process(data: GuardedDict) -> None:
+    """Given pickle, then the error says what to do instead."""
+    with pytest.raises(GuardError, match="send the values"):
+        pickle.dumps(data)
+
+
+def test_its_text_has_no_values(data: GuardedDict) -> None:
+    """RELIABILITY 4: Given a secret, then it is not in the text of the dictionary."""
+    data["password"] = "secret"
+    assert repr(data) == "<GuardedDict with 1 keys>"
+
+
+def test_a_plain_dictionary_of_encoded_values_will_do(mirror: Mirror) -> None:
+    """S-36: Given a dictionary of pickles, as the ancestor's constructor takes, then it works."""
+    store = {"key": pickle.dumps([1])}
+    data = GuardedDict(store)
+    assert data["key"] == [1]
+    data["other"] = 2
+    assert pickle.loads(store["other"]) == 2
+    assert data.store is store
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.check_changes()
