@@ -13,8 +13,9 @@ from kompyct.version import VERSION
 if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
+    from kompyct.facts import FaultKind
     from kompyct.fault_classes import FaultClass
-    from kompyct.faults import FaultContext, FaultKind, RecoveryHandler
+    from kompyct.faults import FaultContext, RecoveryHandler
     from kompyct.lifecycle import Phase, State
     from kompyct.messages import OnRestart, Request
     from kompyct.pykka_actors import adopt
@@ -30,7 +31,7 @@ _MODULES = {
     "ComponentSystem": "system",
     "FaultClass": "fault_classes",
     "FaultContext": "faults",
-    "FaultKind": "faults",
+    "FaultKind": "facts",
     "KompyctError": "errors",
     "OnRestart": "messages",
     "Phase": "lifecycle",

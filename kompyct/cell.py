@@ -37,6 +37,7 @@ from kompyct.timers import Timer
 from kompyct.waiting import INLINE, InlineTurn, here
 
 if TYPE_CHECKING:
+    from kompyct.facts import Elsewhere
     from kompyct.runtime import Runtime
     from kompyct.stored import Stored
 
@@ -105,6 +106,11 @@ class Cell(Mailbox):
         if self._history is None:
             self._history = History()
         return self._history
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """What is known of a fault in another process; see `RemoteCell.elsewhere`."""
+        return None
 
     # -- from any thread --------------------------------------------------------------------
 
@@ -187,6 +193,13 @@ class Cell(Mailbox):
         # Not by a look at `stored`: its creation may not be that far yet.
         if self.name is not None and self.runtime.writer is not None:
             self.runtime.writer.prepare(registration)
+
+    def take_up_saves(self) -> None:
+        """See `RemoteCell.take_up_saves`; here they are taken up as they are made."""
+
+    def pass_on(self, registration: Registration) -> bool:
+        """See `RemoteCell.pass_on`; here nobody else is to be told."""
+        return False
 
     def refuse(self, message: Any) -> None:
         """Deal with a message that comes when it is ending or has ended."""

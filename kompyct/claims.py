@@ -26,8 +26,9 @@ from kompyct.errors import (
     SystemShutdownError,
 )
 from kompyct.events import NotRecovered
+from kompyct.facts import Facts, FaultKind
 from kompyct.fault_classes import FaultClass
-from kompyct.faults import Facts, FaultContext, FaultKind
+from kompyct.faults import FaultContext
 from kompyct.functions import find_function
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import new_ask
@@ -154,8 +155,11 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
         snapshots = () if path in writer.components else writer.store.load(path)
         if not snapshots or snapshots[0].mark.status is Status.RETIRED:
             continue
-        number = next(runtime.numbers)
-        cell = Cell(runtime, number, path, None, runtime.backend, runtime.options)
+        if runtime.backend.kind == "process":
+            cell = runtime.remote_cell(path, None, runtime.backend, runtime.options)
+        else:
+            number = next(runtime.numbers)
+            cell = Cell(runtime, number, path, None, runtime.backend, runtime.options)
         try:
             if "/" in path:
                 raise ComponentCreateError("its parent is not there")

@@ -52,7 +52,7 @@ class Clock(Protocol):
         """Ring no more."""
 
 
-class _Agenda:
+class AlarmList:
     """The alarms that are set, by (due time, order of setting). Not safe for threads by itself.
 
     Silenced alarms are dropped when they come up, or all at once when they are the greater part,
@@ -99,7 +99,7 @@ class SystemClock:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._agenda = _Agenda()
+        self._agenda = AlarmList()
         self._changed = threading.Condition()  # protects every attribute of this object
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -152,7 +152,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self._now = 0
-        self._agenda = _Agenda()
+        self._agenda = AlarmList()
 
     def now(self) -> int:
         return self._now

@@ -8,12 +8,13 @@ an exception as after a power cut (S-28).
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Literal, Protocol
 
 from kompyct.errors import ArgumentError, ArgumentTypeError, SnapshotError, VersionError
@@ -95,6 +96,58 @@ def by_cloudpickle(value: Any) -> bytes:
             f"a {type(value).__qualname__} cannot be pickled ({type(error).__name__}); "
             "save plain data"
         ) from error
+
+
+def for_child(value: Any, *, main_by_name: bool) -> bytes:
+    """`value` for a child process: by pickle, or by cloudpickle where that cannot.
+
+    Args:
+        main_by_name: whether the child has this program's main module as well. What belongs to
+            it is then found there by its name: cloudpickle would make a second one of it, and
+            messages would be of other classes than the component knows.
+
+    Raises:
+        SnapshotError: neither can.
+    """
+    import cloudpickle  # the one owner of it; 25 ms that most programs never need
+
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:  # as in `encode`
+        if not main_by_name:
+            return by_cloudpickle(value)
+
+    class ByName(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if getattr(obj, "__module__", None) == "__main__" and (
+                isinstance(obj, type | FunctionType)
+            ):
+                name = obj.__qualname__
+                if _look_up("__main__", name) is obj:
+                    return _look_up, ("__main__", name)
+            return super().reducer_override(obj)
+
+    try:
+        with io.BytesIO() as file:
+            ByName(file, 5).dump(value)
+            return _CLOUDPICKLE + _PYTHON + file.getvalue()
+    except Exception as error:
+        raise SnapshotError(
+            f"a {type(value).__qualname__} cannot be pickled ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _look_up(module: str, qualname: str) -> Any:
+    """What has that name in a module that is loaded; None if nothing has."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def load_cloudpickle() -> None:
+    """Import it now; for a process that is to be copied."""
+    import cloudpickle  # noqa: F401  # the one owner of it
 
 
 def decode(data: bytes) -> Any:

@@ -215,7 +215,7 @@ class Component(Generic[M]):
             self._kompyct_registration = registration.following(before)
             return
         if durability is not None:
-            check_durability(durability, stored.path, has_store=True)
+            check_durability(durability, stored.path, has_store=stored.has_store)
         if durability == "durable" and self._kompyct_cell is None:
             raise NotStartedError(
                 f"component {stored.path!r} is being made; save durably from on_start on"

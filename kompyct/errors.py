@@ -10,7 +10,8 @@
     ├── ArgumentError                 (ValueError) a value out of range
     │   └── UnknownBackendError
     ├── ArgumentTypeError             (TypeError) a value of the wrong type
-    │   └── InvalidComponentError     a factory made no component, or one in use
+    │   ├── InvalidComponentError     a factory made no component, or one in use
+    │   └── UnpicklableError          it cannot go to another process
     ├── BackendMissingError           (ImportError) an extra is not installed
     ├── DuplicateNameError            the name is taken by a living sibling
     ├── ReservedNameError             (AttributeError) `ref`, `log` or `system` assigned
@@ -132,6 +133,10 @@ class AskTimeoutError(KompyctError, TimeoutError):
 
 class AskCircleError(KompyctError):
     """The ask would wait for ever, since its target waits for the asker."""
+
+
+class UnpicklableError(ArgumentTypeError):
+    """A factory, a message or a reply cannot be pickled, so it cannot go to another process."""
 
 
 class MailboxFullError(KompyctError):
@@ -277,9 +282,9 @@ def as_raised(error: BaseException, path: str) -> BaseException:
     """What somebody who waited for the component at `path` gets for its `error` (S-16).
 
     An `Exception` is raised again as itself; anything else is wrapped, so that another
-    component's `SystemExit` does not end this thread.
+    component's `SystemExit` does not end this thread. The end of a process is wrapped as well.
     """
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and not isinstance(error, ProcessExitError):
         return error
     wrapped = ComponentFaultError(
         f"component {path!r} faulted with {type(error).__qualname__}; see the cause"

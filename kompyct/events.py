@@ -369,3 +369,16 @@ class Abandoned(Event):
 
     def __str__(self) -> str:
         return f"component {self.path!r} did not end in time and is left behind"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessForced(Event):
+    """The process of a component was ended by signals, since it did not end in time (seconds)."""
+
+    level: ClassVar[int] = logging.WARNING
+
+    waited: float
+
+    def __str__(self) -> str:
+        waited = f"within {self.waited:g} s"
+        return f"component {self.path!r} did not end {waited}; its process is killed"

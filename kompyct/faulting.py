@@ -41,6 +41,9 @@ _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
 def register(cell: Cell, registration: Registration) -> None:
     """Take up a registration made from outside."""
+    if cell.pass_on(registration):
+        return
+    cell.take_up_saves()
     registration.position = cell.position()
     component = cell.component
     if component is None:
@@ -77,7 +80,11 @@ def fault(
     `message` is what was in hand, `left` what the turn had taken out with it.
     """
     runtime = cell.runtime
+    cell.take_up_saves()
     _take_up_registrations(cell)
+    elsewhere = cell.elsewhere
+    if elsewhere is not None:
+        message, left = elsewhere.message, elsewhere.left
     fault_class = _class_of(cell, exception)
     component, cell.component = cell.component, None
     if component is not None and component._kompyct_registration is not None:
@@ -128,6 +135,8 @@ def fault(
 
 
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
+    if cell.elsewhere is not None:
+        return cell.elsewhere.fault_class
     component = cell.component
     if component is not None:
         try:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
 from kompyct.errors import ArgumentTypeError
-from kompyct.fault_classes import FaultClass
+from kompyct.facts import UNREAD, Elsewhere, Facts, FaultKind, Saved
 from kompyct.lifecycle import Phase
+from kompyct.processes.travel import pack_exception, unpack_exception
+from kompyct.ref import living_systems
 
 if TYPE_CHECKING:
-    from kompyct.cell import Cell
     from kompyct.component import Component
-    from kompyct.registration import Registration
+    from kompyct.processes.exits import ProcessExit
 
 S = TypeVar("S")
 
 PROBATION = 30 * SECOND
 """A restored snapshot under which a component has run this long is no longer suspect."""
-
-
-class FaultKind(Enum):
-    """What kind of thing went wrong."""
-
-    EXCEPTION = "exception"
-    HANG = "hang"
-    MEMORY = "memory"
-    PROCESS_EXIT = "process_exit"
-    PROCESS_LOST = "process_lost"
-    SHUTDOWN = "shutdown"
-    SIBLING = "sibling"
 
 
 class Answer(Enum):
@@ -63,42 +52,6 @@ RecoveryFunction = Callable[["FaultContext[Any]"], RecoveryHandler]
 """Called at a fault, in the system's process, off the supervisor's thread, with a deadline."""
 
 
-class Facts:
-    """The fields behind a `FaultContext`. Made in one go, on the way from fault to replacement."""
-
-    __slots__ = (
-        "attempt", "cell", "decoded", "dropped", "exception", "failed", "fault_class", "in_hand",
-        "incarnation", "kind", "message", "older_decoded", "pending", "phase", "registration",
-        "restarts", "since_snapshot", "suspect", "time", "traceback",
-    )  # fmt: skip
-
-    cell: Cell
-    incarnation: int
-    kind: FaultKind
-    phase: Phase
-    exception: BaseException
-    traceback: TracebackType | None
-    fault_class: FaultClass
-    registration: Registration | None
-    message: Any
-    restarts: int  # within the budget's window, before this one
-    time: int  # nanoseconds
-
-    def __init__(self) -> None:
-        self.attempt = 1
-        self.suspect = 0
-        self.in_hand = False
-        self.since_snapshot = 0  # messages handled since the save, the one in hand included
-        self.pending = 0
-        self.failed = 0  # queued asks that failed
-        self.dropped = False  # whether the message in hand is gone
-        self.decoded: Any = _UNREAD
-        self.older_decoded: Any = _UNREAD
-
-
-_UNREAD = object()
-
-
 class FaultContext(Generic[S]):
     """What is known of a fault; `S` is the type of the snapshot. Immutable, for any thread.
 
@@ -114,6 +67,28 @@ class FaultContext(Generic[S]):
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a fault context is immutable; {name!r} cannot be set")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Into the process that makes the next incarnation, with what its factory may look at."""
+        facts = self._facts
+        cell = facts.cell
+        registration = facts.registration
+        saved = None
+        if registration is not None:
+            saved = (registration.data, registration.saved_at, registration.older)
+        plain = {
+            name: getattr(facts, name)
+            for name in Facts.__slots__
+            if name not in ("cell", "registration", "exception", "traceback", "message")
+            and not name.startswith(("decoded", "older_decoded", "elsewhere"))
+        }
+        try:
+            message = pickle.dumps(facts.message, 5)
+        except Exception:  # it need not be picklable for this component
+            message = pickle.dumps(None)
+        told = (pack_exception(facts.exception), self.traceback, self.location, self.exit)
+        whose = (cell.runtime.key, cell.id, cell.name, cell.path)
+        return _arrived, (whose, plain, saved, message, told)
 
     def __repr__(self) -> str:
         return (
@@ -158,8 +133,14 @@ class FaultContext(Generic[S]):
 
     @property
     def traceback(self) -> str:
-        """The traceback as text, with the chain of causes; made when read."""
+        """The traceback as text, with the chain of causes; made when read.
+
+        Of a component in another process it is that process's; of a native crash there, the
+        Python stack at that moment.
+        """
         facts = self._facts
+        if facts.elsewhere is not None and facts.elsewhere.traceback:
+            return facts.elsewhere.traceback
         try:
             lines = traceback.format_exception(
                 type(facts.exception), facts.exception, facts.traceback
@@ -172,6 +153,8 @@ class FaultContext(Generic[S]):
     @property
     def location(self) -> str:
         """Where it was raised, as `file:line in function`; without values."""
+        if self._facts.elsewhere is not None:
+            return self._facts.elsewhere.location
         frame = self._facts.traceback
         if frame is None:
             return "unknown place"
@@ -201,7 +184,7 @@ class FaultContext(Generic[S]):
             SnapshotError: it cannot be decoded.
         """
         facts = self._facts
-        if facts.decoded is _UNREAD:
+        if facts.decoded is UNREAD:
             registration = facts.registration
             if registration is None or registration.data is None:
                 facts.decoded = None
@@ -231,7 +214,7 @@ class FaultContext(Generic[S]):
             SnapshotError: one of them cannot be decoded.
         """
         facts = self._facts
-        if facts.older_decoded is _UNREAD:
+        if facts.older_decoded is UNREAD:
             registration = facts.registration
             older = registration.older if registration is not None else ()
             decode = facts.cell.runtime.decode
@@ -263,9 +246,10 @@ class FaultContext(Generic[S]):
         return self._facts.restarts
 
     @property
-    def exit(self) -> None:
-        """How the process that held the component ended; None where there was none."""
-        return None
+    def exit(self) -> ProcessExit | None:
+        """How the process that held the component ended, if that was the fault."""
+        elsewhere = self._facts.elsewhere
+        return None if elsewhere is None else elsewhere.exit
 
     @property
     def time(self) -> float:
@@ -323,17 +307,16 @@ class FaultContext(Generic[S]):
             if registration.sequence == -tried:
                 return self.restart(fresh)
             tried = None  # what has been saved since is no worse than that
-        decode = self._facts.cell.runtime.decode
         newest = (registration.data, 0, registration.sequence)
         chain = (newest, *registration.older)
         if not is_fault:
             # What it had: the one tried last, or what it has saved in the place of that.
             data = next((data for data, _, sequence in chain if sequence == tried), newest[0])
-            return self.restart(lambda: make(decode(data)))
+            return self.restart(Restored(make, self, data))
         for older, _, sequence in chain:
             if tried is None or sequence < tried:
                 registration.tried = sequence
-                return self.restart(lambda older=older: make(decode(older)))  # type: ignore[misc]
+                return self.restart(Restored(make, self, older))
         registration.tried = -registration.sequence
         return self.restart(fresh)
 
@@ -367,3 +350,57 @@ class FaultContext(Generic[S]):
     def escalate(self) -> RecoveryHandler:
         """Let the parent decide; under the root, the system stops with this fault as the cause."""
         return RecoveryHandler(Answer.ESCALATE)
+
+
+class Restored(Generic[S]):
+    """A factory: `make` of a snapshot, decoded in the process that makes the component."""
+
+    def __init__(
+        self, make: Callable[[S], Component[Any]], fault: FaultContext[S], data: bytes
+    ) -> None:
+        self._make = make
+        self._fault = fault
+        self._data = data
+
+    def __call__(self) -> Component[Any]:
+        return self._make(self._fault._facts.cell.runtime.decode(self._data))
+
+
+class _Whose:
+    """Stands for the cell of a fault context that has come from the system's process."""
+
+    def __init__(self, key: str, number: int, name: str | None, path: str) -> None:
+        self._key = key
+        self.id = number
+        self.name = name
+        self.path = path
+
+    @property
+    def runtime(self) -> Any:
+        """That of the system in this process."""
+        return living_systems[self._key]
+
+
+def _arrived(
+    whose: tuple[str, int, str | None, str],
+    plain: dict[str, Any],
+    saved: tuple[bytes | None, int, Any] | None,
+    message: bytes,
+    told: tuple[bytes, str, str, ProcessExit | None],
+) -> FaultContext[Any]:
+    """The fault context that `__reduce__` was called of, as far as it travels."""
+    facts = Facts()
+    for name, value in plain.items():
+        setattr(facts, name, value)
+    facts.cell = _Whose(*whose)  # type: ignore[assignment]
+    exception, text, location, process_exit = told
+    facts.exception = unpack_exception(exception)
+    facts.traceback = None
+    facts.message = pickle.loads(message)
+    facts.elsewhere = Elsewhere(
+        facts.kind, facts.phase, facts.fault_class, None, (), text, location, process_exit, False
+    )
+    facts.registration = None
+    if saved is not None:
+        facts.registration = Saved(*saved)  # type: ignore[assignment]
+    return FaultContext(facts)

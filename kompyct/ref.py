@@ -348,8 +348,8 @@ def _find(key: str, path: str, component_id: int) -> ComponentRef[Any]:
     earlier = runtime is None or (runtime.stopping and runtime is not here.decoding)
     if earlier and here.decoding is not None and not path.startswith("#"):
         return RestoredRef(here.decoding, key, path, component_id)
-    ref = None if runtime is None else runtime.ref_of(component_id)
+    ref = None if runtime is None else runtime.ref_of(component_id, path)
     if ref is None:
-        lost = LostCell(runtime or LostRuntime(key), path, component_id)
+        lost = LostCell(LostRuntime(key), path, component_id)
         return ComponentRef(lost)  # type: ignore[arg-type]
     return ref  # type: ignore[no-any-return]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from kompyct import events
 from kompyct.clock import SECOND
 from kompyct.component import Component
+from kompyct.facts import Facts, FaultKind
 from kompyct.fault_classes import FaultClass
-from kompyct.faults import PROBATION, Facts, FaultContext, FaultKind
+from kompyct.faults import PROBATION, FaultContext
 from kompyct.lifecycle import Phase
 from kompyct.messages import Envelope
 from kompyct.timers import Timer
@@ -69,6 +70,11 @@ def describe_fault(
     facts.time = now
     content = message.message if type(message) is Envelope else message
     facts.message = None if phase is TIMER else content
+    elsewhere = cell.elsewhere
+    if elsewhere is not None:
+        facts.elsewhere = elsewhere
+        facts.kind = elsewhere.kind
+        facts.phase = elsewhere.phase
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     facts.restarts = len(recent)
     if registration is not None:
@@ -79,6 +85,7 @@ def describe_fault(
             and registration.hook is cell.hook
             and registration.period == cell.active_period
             and (cell.hook is not None or not facts.since_snapshot)
+            and not (elsewhere is not None and elsewhere.at_rest)
         )
         recovered_at = history.recovered_at if history is not None else None
         if registration.suspect and recovered_at is not None and now - recovered_at >= PROBATION:

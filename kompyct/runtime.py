@@ -31,6 +31,7 @@ from kompyct.errors import (
     UnknownBackendError,
 )
 from kompyct.events import Event
+from kompyct.lost import LostCell
 from kompyct.options import Durability, Options
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
@@ -106,10 +107,10 @@ class Runtime:
         self._state = allocate_lock()  # protects stopping, cause and _backends
         self._graveyard = Graveyard()
         self.kind = kind
-        self._backends: dict[str, Any] = {kind: make_backend(kind, self.name, clock)}
-        self.backend = self._backends[kind]
+        self._backends: dict[str, Any] = {}
+        self.backend = self.backend_of(kind)
         # Where supervisor and recoveries run; threads of its own would only add hand-offs.
-        self._core = self.backend if kind != "thread" else self.backend_of("pool")
+        self._core = self.backend if kind in ("pool", "manual") else self.backend_of("pool")
         try:
             self._supervisor = self._make_supervisor(Publisher(on_event, clock), on_undelivered)
         except RuntimeError:  # there is no thread to be had
@@ -178,10 +179,12 @@ class Runtime:
 
         return proxy(ref)
 
-    def ref_of(self, number: int) -> ComponentRef[Any] | None:
-        """A ref of the living component of that number."""
+    def ref_of(self, number: int, path: str) -> ComponentRef[Any]:
+        """A ref of the component of that number, which had that path; it may have ended."""
         cell = self.registry.get(number)
-        return None if cell is None else ref_to(cell)
+        if cell is None:
+            return ComponentRef(LostCell(self, path, number))  # type: ignore[arg-type]
+        return ref_to(cell)
 
     def new_future(self) -> Future[Any]:
         """A future that waits as this system's backend needs it."""
@@ -220,11 +223,25 @@ class Runtime:
                 f"backend is {kind!r}, and system {self.name!r} runs on {self.kind!r}; "
                 "a test drives all components of a system or none"
             )
+        pool = self.backend_of("pool") if kind == "process" else None
         with self._state:
             backend = self._backends.get(kind)
             if backend is None:
-                backend = self._backends[kind] = make_backend(kind, self.name, self.clock)
+                backend = make_backend(kind, self.name, self.clock, pool)
+                self._backends[kind] = backend
         return backend
+
+    def remote_cell(
+        self,
+        name: str | None,
+        factory: Callable[[], Component[Any]] | None,
+        backend: Any,
+        options: Options,
+    ) -> Cell:
+        """A cell, with the next number, whose incarnations have processes of their own."""
+        from kompyct.remote import RemoteCell  # with what it needs; few systems have them
+
+        return RemoteCell(self, next(self.numbers), name, factory, backend, options)
 
     def begin_shutdown(self, limit: float, drain: int) -> None:
         """Set the end going, once.
@@ -339,7 +356,7 @@ class Runtime:
             if self.writer is not None:
                 self.store_error = self.writer.close()
             with self._state:
-                backends = tuple(self._backends.values())
+                backends = tuple(reversed(self._backends.values()))  # children before the pool
             # From now on events are published by whoever emits them, or by the backend that has
             # the supervisor in its queue and empties that when it closes.
             self._supervisor.backend = self._graveyard

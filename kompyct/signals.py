@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct.ending import close_box, close_kept, destroy, settle
 from kompyct.errors import ComponentFaultError
+from kompyct.facts import FaultKind
 from kompyct.faulting import fault, is_benign
-from kompyct.faults import FaultContext, FaultKind
+from kompyct.faults import FaultContext
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope
 from kompyct.probation import watch_probation

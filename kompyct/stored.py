@@ -44,6 +44,8 @@ class Stored:
         "marked", "path", "settled", "status", "touched", "written",
     )  # fmt: skip
 
+    has_store = True
+
     def __init__(self, writer: Writer, path: str, incarnation: int) -> None:
         self.path = path
         self._base = incarnation

@@ -19,8 +19,9 @@ from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
 from kompyct.errors import ComponentCreateError, RecoveryTimeoutError, as_raised
 from kompyct.events import Event
+from kompyct.facts import FaultKind
 from kompyct.fault_classes import FaultClass
-from kompyct.faults import Answer, FaultContext, FaultKind, RecoveryHandler
+from kompyct.faults import Answer, FaultContext, RecoveryHandler
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.publisher import Publisher
 from kompyct.recovery import Decision, LateRecovery, RecoveryJob
@@ -123,6 +124,8 @@ class ComponentSupervisor(Component[Any]):
             self._abandoned -= 1
             self._begin_waiting()
             self._publisher.publish(events.LateAnswer(*identity(message.fault._facts.cell)))
+        elif isinstance(message, logging.LogRecord):  # of a component in another process
+            logging.getLogger(message.name).handle(message)
         elif type(message) is Undelivered:
             self._bury(message)
         elif type(message) is EndAll:

@@ -48,8 +48,8 @@ class ComponentSystem:
     Args:
         name: names the system's threads; made up if left out.
         backend: where components run unless `create` says otherwise: "thread", a thread for each;
-            "pool", a few threads for all; "manual", the test's own thread (see
-            `kompyct.testing.TestSystem`).
+            "pool", a few threads for all; "process", a process for each, which may crash or be
+            killed; "manual", the test's own thread (see `kompyct.testing.TestSystem`).
         clock: a `Clock`; by default real time, with "manual" a `ManualClock`.
         on_event: called with each event, on the supervisor's thread; must not block. After ten
             exceptions of its own it is called no more.
@@ -75,7 +75,7 @@ class ComponentSystem:
         self,
         name: str | None = None,
         *,
-        backend: Literal["thread", "pool", "manual"] = "thread",
+        backend: Literal["thread", "pool", "process", "manual"] = "thread",
         clock: Clock | None = None,
         on_event: Callable[[Event], object] | None = None,
         on_undelivered: Callable[[str, Any], object] | None = None,
@@ -135,7 +135,7 @@ class ComponentSystem:
         factory: Callable[[], Component[M]],
         *,
         name: str | None = None,
-        backend: Literal["thread", "pool", "manual"] | None = None,
+        backend: Literal["thread", "pool", "process", "manual"] | None = None,
         budget: RestartLimit | None = None,
         fallback: Fallback = "end",
         mailbox_limit: int | None = None,
@@ -201,7 +201,10 @@ class ComponentSystem:
             )
         if name is not None:
             check_name(name)
-        cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
+        if target.kind == "process":
+            cell = runtime.remote_cell(name, factory, target, options)
+        else:
+            cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
         if start:
             cell.control = START  # nobody else knows the cell yet
         if not make_first(cell, fresh=fresh):  # it has gone on from what was stored of it

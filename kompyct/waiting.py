@@ -32,6 +32,28 @@ class Runner(Protocol):
         ...
 
 
+class blocked:
+    """In its `with` block this thread waits for the disk; a pool has others go on meanwhile.
+
+    A class, as it is on the way of every durable save. It does nothing where nobody else would
+    be held up: on a thread of a component's own, under virtual time, and outside of components.
+    """
+
+    __slots__ = ("_runner",)
+
+    def __enter__(self) -> None:
+        runner: Any = here.runner
+        while isinstance(runner, InlineTurn):
+            runner = runner.outer
+        self._runner = runner if hasattr(runner, "block") else None
+        if self._runner is not None:
+            self._runner.block()
+
+    def __exit__(self, *_: object) -> None:
+        if self._runner is not None:
+            self._runner.unblock()
+
+
 class _Here(threading.local):
     runner: Runner | None = None
     creating: Any = None
@@ -64,12 +86,17 @@ def ask_inside(runner: Runner, target: Any, envelope: Ask, timeout: float) -> bo
     if asker is None:
         target.send_ask(envelope)
         return runner.wait(target, envelope, timeout)
-    _enter(asker, target, envelope)
+    enter(asker, target, envelope)
     try:
         target.send_ask(envelope)
         return runner.wait(target, envelope, timeout)
     finally:
         asker.asking = None
+
+
+def leave(asker: Any) -> None:
+    """Note that `asker` waits no longer."""
+    asker.asking = None
 
 
 INLINE: Final = Envelope(None)
@@ -92,8 +119,12 @@ class InlineTurn:
         return self.outer.wait(target, envelope, timeout)
 
 
-def _enter(asker: Any, target: Any, envelope: Envelope) -> None:
-    """Note that the turn of `asker` waits for `target` to settle `envelope`."""
+def enter(asker: Any, target: Any, envelope: Envelope) -> None:
+    """Note that `asker`, which its turn runs or its process, waits for `target`'s `envelope`.
+
+    Raises:
+        AskCircleError: `target` waits for `asker`.
+    """
     with _edges:
         circle = [asker, target]
         while circle[-1] is not asker:

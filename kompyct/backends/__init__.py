@@ -37,19 +37,21 @@ class Graveyard:
 _BACKENDS = {
     "thread": ("kompyct.backends.thread", "ThreadBackend"),
     "pool": ("kompyct.backends.pool", "PoolBackend"),
+    "process": ("kompyct.backends.process", "ProcessBackend"),
     "manual": ("kompyct.backends.manual", "ManualBackend"),
 }
 
 
-def make_backend(kind: str, system_name: str, clock: Any) -> Any:
-    """A new backend of `kind`.
+def make_backend(kind: str, system_name: str, clock: Any, pool: Any = None) -> Any:
+    """A new backend of `kind`; "process" needs the pool of the same system.
 
     Raises:
         UnknownBackendError: there is none of that kind.
     """
     check_kind(kind)
     module, name = _BACKENDS[kind]
-    return getattr(import_module(module), name)(system_name, clock)
+    needs = clock if pool is None else pool
+    return getattr(import_module(module), name)(system_name, needs)
 
 
 def check_kind(kind: object) -> None:

@@ -1,0 +1,315 @@
+"""How do components run in processes of their own?
+
+The cell stays in this process, with mailbox, name and ref, see `remote`; its turns, which only
+send, are run by the pool, or by an asker that finds nothing else to do. One thread looks after
+all children: it starts them, hears what they say, and learns of their ends from the kernel, by a
+pidfd of each. It never waits for a child, and runs no users' code but what unpickling runs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from kompyct.backends.pool import PoolBackend
+from kompyct.errors import ProcessStartError
+from kompyct.processes.child import Child
+from kompyct.processes.exits import OomWitness, ProcessExit, from_status
+from kompyct.processes.starter import Ended, Failed, News, Spawner, Started, starter_for
+from kompyct.processes.zygote import has_main
+
+_logger = logging.getLogger("kompyct")
+
+ENTRY = "kompyct.inside:ready"
+"""What a child runs."""
+
+UNREACHABLE = 0.5
+"""Seconds a child may live on after it has closed its connection."""
+
+
+class ProcessBackend:
+    """The children of one system, and the thread that looks after them."""
+
+    kind = "process"
+
+    def __init__(self, system_name: str, pool: PoolBackend) -> None:
+        self._name = system_name
+        self._pool = pool
+        self._numbers = count(1)
+        self._mutex = allocate_lock()  # protects _thread and _closed
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._orders: deque[Callable[[], object]] = deque()
+        self._bell, self._ring = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ring.setblocking(False)
+        # For the thread only:
+        self._children: dict[int, Child] = {}
+        self._statuses: dict[int, int | None] = {}  # of children that are still being heard
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
+        self._selector = selectors.DefaultSelector()
+        self._starter: Any = None
+        self._connection: Any = None  # the starter's, as registered
+        self._witness: OomWitness | None = None
+
+    # -- as a backend -----------------------------------------------------------------------
+
+    def wake(self, item: Any) -> None:
+        # An asker waits anyway, and sending never does: so it saves a hand-off to a worker.
+        mine = threading.current_thread() is self._thread
+        if item.has_asks and not item.control and not mine:
+            item.asleep = False
+            if not item.run():
+                return
+        self._pool.wake(item)
+
+    def run(self, errand: Any) -> None:
+        """Have `errand.run()` called by the pool."""
+        self._pool.wake(errand)
+
+    def take_over(self, cell: Any) -> None:
+        self._pool.take_over(cell)
+
+    def close(self, timeout: float) -> None:
+        """End what is left of the children, and the thread.
+
+        Args:
+            timeout: seconds to wait for the thread.
+        """
+        with self._mutex:
+            self._closed = True
+            thread = self._thread
+        if thread is None:
+            return
+        self._wake_thread()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+
+    @property
+    def main_is_known(self) -> bool:
+        """Whether the children have this program's main module: not if it is typed in."""
+        return has_main()
+
+    # -- children; from any thread ----------------------------------------------------------
+
+    def new_child(self) -> Child:
+        """A child that is being started; what is sent to it waits until it is there.
+
+        Raises:
+            ProcessStartError: the system has ended.
+            OSError: there are no descriptors, or no memory, for it.
+        """
+        child = Child(next(self._numbers), self._watch_writing)
+        with self._mutex:
+            if self._closed:
+                child.let_go()
+                raise ProcessStartError(f"system {self._name!r} has ended; it starts no child")
+            if self._thread is None:
+                # A daemon that lives until the end of the system: the children end with the
+                # thread that made them, see `end_with_parent`.
+                thread = threading.Thread(
+                    target=self._look_after, name=f"{self._name}-children", daemon=True
+                )
+                thread.start()
+                self._thread = thread
+        self.post(lambda: self._start(child))
+        return child
+
+    def end(self, child: Child, patience: float, grace: float) -> None:
+        """Have `child` ended: TERM after `patience`, KILL after `grace` more (seconds).
+
+        It returns at once; `child.gone` is settled when that is done.
+        """
+
+        def later() -> None:
+            self._after(patience, lambda: child.signal(signal.SIGTERM))
+            self._after(patience + grace, lambda: child.signal(signal.SIGKILL))
+
+        self.post(later)
+
+    def post(self, order: Callable[[], object]) -> None:
+        """Have the thread call `order`."""
+        self._orders.append(order)
+        self._wake_thread()
+
+    # -- private ----------------------------------------------------------------------------
+
+    def _wake_thread(self) -> None:
+        with suppress(OSError):  # it is awake, or has ended
+            self._ring.send(b"\0")
+
+    def _watch_writing(self, child: Child) -> None:
+        self.post(lambda: self._register(child))
+
+    def _register(self, child: Child) -> None:
+        """Watch what there is to be watched of the connection of `child`."""
+        if child.number in self._children and child.connection.fileno() >= 0:
+            events = selectors.EVENT_READ
+            if child.sender.is_full:
+                events |= selectors.EVENT_WRITE
+            with suppress(KeyError):  # it has been closed by the child
+                self._selector.modify(child.connection, events, (self._talk, child))
+
+    def _look_after(self) -> None:
+        self._selector.register(self._bell, selectors.EVENT_READ, (self._take_orders, None))
+        try:
+            while not self._closed:
+                for key, events in self._selector.select(self._patience()):
+                    call, about = key.data
+                    try:
+                        call(about, events)
+                    except Exception:  # a bug: the other children must be looked after
+                        _logger.exception("the thread that looks after child processes goes on")
+                self._ring_alarms()
+        finally:
+            self._end_all()
+
+    def _take_orders(self, _: object, events: int) -> None:
+        with suppress(BlockingIOError):
+            self._bell.recv(4096)
+        while self._orders:
+            self._orders.popleft()()
+
+    def _patience(self) -> float | None:
+        return max(self._heap[0][0] - time.monotonic(), 0.0) if self._heap else None
+
+    def _after(self, seconds: float, call: Callable[[], object]) -> None:
+        heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._numbers), call))
+
+    def _ring_alarms(self) -> None:
+        while self._heap and self._heap[0][0] <= time.monotonic():
+            heapq.heappop(self._heap)[2]()
+
+    def _start(self, child: Child) -> None:
+        if self._starter is None:
+            self._starter = starter_for(ENTRY)
+            self._witness = OomWitness()
+        self._children[child.number] = child
+        try:
+            self._starter.start(child.number, child.descriptors())
+        except OSError as error:
+            failed = ProcessStartError(f"no child process could be started: {error}")
+            failed.__cause__ = error
+            self._note(Failed(child.number, failed))
+            return
+        self._hear_starter(None, 0)
+
+    def _hear_starter(self, _: object, events: int) -> None:
+        if self._starter is None:
+            return
+        for news in self._starter.news():
+            self._note(news)
+        connection = self._starter.connection
+        if connection is not self._connection:
+            if self._connection is not None:
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(self._connection)
+            self._connection = connection
+            if connection is not None:
+                self._selector.register(
+                    connection, selectors.EVENT_READ, (self._hear_starter, None)
+                )
+
+    def _note(self, news: News) -> None:
+        child = self._children.get(news.number)
+        if child is None:
+            if isinstance(news, Started):
+                os.close(news.pidfd)
+            return
+        if isinstance(news, Started):
+            child.started(news.pid, news.pidfd)
+            self._selector.register(child.connection, selectors.EVENT_READ, (self._talk, child))
+            self._selector.register(child.crash, selectors.EVENT_READ, (self._crash, child))
+            self._selector.register(news.pidfd, selectors.EVENT_READ, (self._gone, child))
+            self._register(child)
+        elif isinstance(news, Ended):
+            self._statuses[news.number] = news.status
+            self._bury(child)
+        elif self._starter.must_spawn:
+            self._starter = Spawner(ENTRY)
+            self._start(child)
+        else:
+            child.start_error = news.error
+            del self._children[child.number]
+            self._finish(child)
+
+    def _talk(self, child: Child, events: int) -> None:
+        if events & selectors.EVENT_WRITE and child.sender.resume():
+            self._register(child)
+            if child.owner is not None:
+                child.owner.may_send(child)
+        if events & selectors.EVENT_READ and not child.read():
+            self._selector.unregister(child.connection)
+            self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
+
+    def _crash(self, child: Child, events: int) -> None:
+        if not child.read_crash():
+            self._selector.unregister(child.crash)
+
+    def _gone(self, child: Child, events: int) -> None:
+        """Its process has ended; how, the starter knows, or learns just now."""
+        assert child.pid is not None
+        self._selector.unregister(child.pidfd)  # type: ignore[arg-type]
+        self._starter.reap(child.number, child.pid)
+        self._hear_starter(None, 0)
+
+    def _bury(self, child: Child) -> None:
+        status = self._statuses.pop(child.number)
+        del self._children[child.number]
+        for watched in (child.connection, child.crash, child.pidfd):
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(watched)  # type: ignore[arg-type]
+        child.read_all()
+        while child.read_crash() and _has_more(child.crash):
+            pass
+        pid = child.pid or 0
+        if status is None:
+            child.exit = ProcessExit(pid, None, None, "signal")
+        else:
+            oom = self._witness is not None and self._witness.saw_a_kill()
+            child.exit = from_status(pid, status, oom=oom)
+        self._finish(child)
+
+    def _finish(self, child: Child) -> None:
+        child.let_go()
+        child.settle()
+        child.gone.value = None
+        child.gone.done.release()
+
+    def _end_all(self) -> None:
+        """End whatever is left: the starter's children end with it."""
+        for child in tuple(self._children.values()):
+            child.signal(signal.SIGKILL)
+        until = time.monotonic() + 1.0
+        while self._children and time.monotonic() < until:
+            for key, events in self._selector.select(0.05):
+                call, about = key.data
+                call(about, events)
+        if self._starter is not None:
+            self._starter.close()
+            for news in self._starter.news():
+                self._note(news)
+        for child in tuple(self._children.values()):
+            self._finish(child)
+        self._children.clear()
+        self._selector.close()
+        self._bell.close()
+        self._ring.close()
+
+
+def _has_more(descriptor: int) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(0))

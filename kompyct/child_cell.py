@@ -1,0 +1,369 @@
+"""How does a cell run when its mailbox is in another process?
+
+In a child: the cell of its one component. What is to be handled has been sent by the parent, is
+counted on the board as it is taken in hand and handled, and is answered one by one.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kompyct import ending, faulting, signals
+from kompyct.cell import Cell
+from kompyct.codecs import encode
+from kompyct.component import Component
+from kompyct.errors import UnpicklableError
+from kompyct.far import FarBox, Parent
+from kompyct.lifecycle import State
+from kompyct.messages import Envelope, new_ask
+from kompyct.processes import protocol
+from kompyct.processes.board import (
+    ANNOUNCED,
+    BEGUN,
+    CONTROL,
+    DONE,
+    PHASE,
+    PHASES,
+    POSITION,
+    TAKEN,
+)
+from kompyct.processes.frames import Frame, pack, raw
+from kompyct.processes.protocol import WINDOW, Making
+from kompyct.processes.travel import pack_exception
+from kompyct.registration import OUTSIDE, Registration
+from kompyct.saved import Found, facts_of
+from kompyct.stored import prepare
+from kompyct.timers import Timer
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.child_runtime import ChildRuntime
+    from kompyct.inside import Loop
+
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+ACTIVE = State.ACTIVE
+NUMBER_OF = {phase: number for number, phase in enumerate(PHASES)}
+IN_RECEIVE = NUMBER_OF["receive"]
+IN_TIMER = NUMBER_OF["timer"]
+
+
+class ChildCell(Cell):
+    """The cell of the component in its own process.
+
+    `incoming` is its mailbox; `box`, to which refs append, leads to the parent. Only the loop's
+    thread runs it, so the flag plays no part.
+    """
+
+    __slots__ = ("again", "incoming", "loop", "missing")
+
+    def __init__(self, runtime: ChildRuntime, making: Making) -> None:
+        loop = runtime.clock
+        Cell.__init__(
+            self,
+            runtime,  # type: ignore[arg-type]  # as much of one as a cell needs
+            making.id,
+            making.name,
+            None,
+            loop,
+            runtime.options,
+        )
+        self.loop = loop
+        self.incoming: deque[Any] = deque()
+        self.again: deque[Any] = deque()  # what comes one by one, and goes before `incoming`
+        self.missing = 0  # how many of those are still to be handled
+        self.incarnation = making.incarnation
+        self.active_period = making.active_period
+        self.handled = making.position
+        self.box = FarBox(runtime.parent, self.id, self.path)
+        self.stored = _SharedSaves(loop, self.path, has_store=making.has_store)  # type: ignore[assignment]
+        loop.board.numbers[POSITION] = self.handled
+
+    def begin(self, factory: Callable[[], Component[Any]]) -> None:
+        """Make the component."""
+        self.component = self.make(factory)
+
+    def obey(self, hook: str, period: int) -> None:
+        """Run a hook; the parent is told when that is done, or hears of the fault."""
+        numbers = self.loop.board.numbers
+        numbers[PHASE] = NUMBER_OF[hook]
+        done: Future[None] = Future()
+        done.add_done_callback(self._tell_done)
+        if hook == "start":
+            self.active_period = period - 1
+            signals.start(self, done)
+        elif hook == "stop":
+            signals.stop(self, done)
+        else:
+            signals.kill(self, done, False)
+        numbers[PHASE] = 0
+
+    def leave(self) -> None:
+        """End without a hook, once what was kept is closed."""
+        component, self.component = self.component, None
+        self.end_period()
+        ending.close_kept(self, component, None, self._be_over)
+
+    def register(self, stored_as: str | bytes, data: bytes | None, saved_at: int) -> None:
+        """Register what was registered from outside."""
+        found = Found(stored_as, self.path, self.runtime.bound)
+        registration = Registration(found, data, saved_at, 0, OUTSIDE)
+        registration.stored_as = stored_as
+        faulting.register(self, registration)
+
+    def take_messages(self, frame: Frame) -> None:
+        """Put what the parent has sent into the mailbox."""
+        try:
+            value = frame.load()
+        except BaseException:  # a class that is not known here, or one that raises
+            self.incoming.append(_Unreadable(frame.number, frame.messages))
+            return
+        if not frame.flag:
+            self.incoming.extend(value)
+            return
+        messages, asks = value
+        for index in asks:
+            ask = Envelope(messages[index])
+            ask.done = _Answer(self, ask, frame.number + index)
+            messages[index] = ask
+        self.incoming.extend(messages)
+
+    def take_again(self, frame: Frame) -> None:
+        """Take one of the messages that could not be unpickled together."""
+        try:
+            message = frame.load()
+        except BaseException as error:
+            self.again.append(_Letter(frame.number, error))
+            return
+        if frame.flag:
+            ask = Envelope(message)
+            ask.done = _Answer(self, ask, frame.number)
+            message = ask
+        self.again.append(message)
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is something to be handled."""
+        return bool(self.again if self.missing else self.incoming)
+
+    def handle_some(self) -> None:
+        """Handle what has come, until there is control to be looked at, or a timer is due."""
+        loop = self.loop
+        numbers = loop.board.numbers
+        incoming = self.incoming
+        heard = loop.heard
+        begun = numbers[BEGUN]
+        reported = begun
+        component = self.component
+        if self.missing:
+            incoming = self.again
+        while incoming:
+            message = incoming.popleft()
+            kind = type(message)
+            if kind is _Unreadable:
+                self.missing = message.count
+                loop.parent.send(raw(protocol.RESEND, number=message.number, count=message.count))
+                return
+            if incoming is self.again:
+                self.missing -= 1
+            is_tick = kind is Envelope and type(message.message) is Timer
+            if is_tick:
+                numbers[PHASE] = IN_TIMER
+            else:
+                begun += 1
+                numbers[PHASE] = IN_RECEIVE
+                numbers[BEGUN] = begun
+            self.handled += 1
+            numbers[POSITION] = self.handled
+            try:
+                if kind is Envelope:
+                    message.deliver(component)
+                elif kind is _Letter:
+                    message.tell(loop.parent)
+                else:
+                    component.on_receive(message)  # type: ignore[union-attr]
+            except BaseException as exception:
+                faulting.raised(self, exception, message, ())
+                if self.state is not ACTIVE:
+                    return
+            if not is_tick:
+                numbers[DONE] = begun
+            numbers[PHASE] = 0
+            if self.control or numbers[CONTROL] != heard:
+                break
+            if loop.due is not None and loop.due <= loop.now():
+                break
+            if incoming is self.again and not self.missing:
+                break
+            if begun - reported >= REPORT:
+                reported = begun
+                loop.parent.send(raw(protocol.AT_REST))
+
+    # -- what a cell does with its mailbox --------------------------------------------------
+
+    def send(self, message: Any) -> None:
+        """Take in a tick of a timer; on the loop's thread."""
+        self.incoming.append(message)
+
+    def take_all(self) -> list[Any]:
+        """Nothing: the parent has what was not taken in hand."""
+        return []
+
+    def put_back(self, messages: Sequence[Any]) -> None:
+        """Nothing: the parent sends it again."""
+
+    def waiting(self) -> int:
+        """How much has come and was not handled yet."""
+        return len(self.incoming)
+
+    def prepare(self, registration: Registration) -> None:
+        """See `Cell.prepare`; its function is called in another process in any case.
+
+        Raises:
+            SnapshotError: as `Cell.prepare`.
+        """
+        if registration.stored_as is None:
+            prepare(registration)
+
+    def request_stop(self, incarnation: Component[Any]) -> None:
+        """See `Cell.request_stop`."""
+        self.loop.parent.send(pack(protocol.REQUEST, ("stop", False)))
+
+    def request_kill(self, incarnation: Component[Any], *, after_messages: bool) -> None:
+        """See `Cell.request_kill`."""
+        self.loop.parent.send(pack(protocol.REQUEST, ("kill", after_messages)))
+
+    def register_from_outside(
+        self, function: Callable[..., Any], snapshot: tuple[Any] | None
+    ) -> None:
+        """See `Cell.register_from_outside`; taken up before the next message as well."""
+        Cell.register_from_outside(self, function, snapshot)
+
+    def _wake(self) -> None:
+        self.loop.wake(self)
+
+    def _tell_done(self, done: Future[None]) -> None:
+        if done.exception() is None:
+            self.loop.parent.send(raw(protocol.DONE_SO))
+
+    def _be_over(self) -> None:
+        self.loop.over = True
+
+
+REPORT = WINDOW // 4
+"""Messages after which the parent is told, so that it can send more."""
+
+
+class _Answer:
+    """The `done` of an ask that the parent has sent."""
+
+    __slots__ = ("_cell", "_envelope", "_number")
+
+    def __init__(self, cell: ChildCell, envelope: Envelope, number: int) -> None:
+        self._cell = cell
+        self._envelope = envelope
+        self._number = number
+
+    def release(self) -> None:
+        """Send the reply. What has faulted, or was not taken in hand, the parent settles."""
+        cell = self._cell
+        numbers = cell.loop.board.numbers
+        if cell.state is not ACTIVE or numbers[BEGUN] != self._number:
+            return
+        envelope = self._envelope
+        error = envelope.error
+        data = b""
+        if error is None:
+            try:
+                data = encode(envelope.value)
+            except Exception as cause:
+                error = UnpicklableError(
+                    f"the reply of component {cell.path!r}, a "
+                    f"{type(envelope.value).__qualname__}, cannot be pickled; send plain data"
+                )
+                error.__cause__ = cause
+        if error is not None:
+            data = pack_exception(error)
+        # First this: whoever gets the reply may rely on its being handled.
+        numbers[DONE] = self._number
+        cell.loop.note_told()
+        flag = error is not None
+        cell.loop.parent.send(raw(protocol.ANSWER, data, number=self._number, flag=flag))
+
+
+class _Unreadable:
+    """`count` messages from `number` on, which cannot be unpickled together."""
+
+    def __init__(self, number: int, count: int) -> None:
+        self.number = number
+        self.count = count
+
+
+class _Letter:
+    """A message that cannot be unpickled in this process."""
+
+    def __init__(self, number: int, error: BaseException) -> None:
+        self._number = number
+        self._data = pack_exception(error)
+
+    def tell(self, parent: Parent) -> None:
+        """Tell the parent, in the place of handling it."""
+        parent.send(raw(protocol.LETTER, self._data, number=self._number))
+
+
+class _SharedSaves:
+    """What `Cell.stored` is in a child: saves go into shared memory, at once."""
+
+    active = False
+
+    def __init__(self, loop: Loop, path: str, *, has_store: bool) -> None:
+        self._loop = loop
+        self._lock = allocate_lock()  # protects _sequence and the order of writing
+        self._sequence = 0
+        self.path = path
+        self.has_store = has_store
+
+    def save(self, registration: Registration, incarnation: int, *, durably: bool = False) -> None:
+        """See `Stored.save`.
+
+        Raises:
+            OSError: there is no memory for it.
+            StoreError: it is not durable; it stays to be stored, and will be tried again.
+        """
+        loop = self._loop
+        numbers = loop.board.numbers
+        registration.older = ()  # the parent has them
+        with self._lock:
+            self._sequence += 1
+            sequence = self._sequence
+            loop.saves.write(sequence, facts_of(registration), registration.data)
+            announce = self.has_store and numbers[TAKEN] >= numbers[ANNOUNCED]
+            if announce:
+                numbers[ANNOUNCED] = sequence
+        if durably:
+            self._make_durable()
+        elif announce:
+            loop.parent.send(raw(protocol.SAVED, number=sequence))
+
+    def fence(self, incarnation: int) -> None:
+        """Nothing: the parent does."""
+
+    def touch(self, *, durably: bool = False) -> None:
+        """Nothing: the parent does."""
+
+    def end(self, status: object) -> None:
+        """Nothing: the parent does."""
+
+    def _make_durable(self) -> None:
+        question = new_ask(None)
+        self._loop.parent.ask(lambda number: raw(protocol.DURABLE, number=number), question)
+        runner = here.runner
+        if runner is None:
+            question.done.acquire()
+        else:
+            runner.wait(None, question, -1)
+        if question.error is not None:
+            raise question.error

@@ -1,0 +1,132 @@
+"""What does a component in a process of its own take for the inside of its system?"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from kompyct import events
+from kompyct.backends import Graveyard
+from kompyct.clock import SECOND
+from kompyct.codecs import decode
+from kompyct.component import Component
+from kompyct.deadline import Deadline
+from kompyct.far import FarCell, FarSystem, ToParent
+from kompyct.faults import FaultContext
+from kompyct.options import Options
+from kompyct.processes import protocol
+from kompyct.processes.frames import pack
+from kompyct.processes.protocol import Fault, Making
+from kompyct.processes.travel import pack_exception
+from kompyct.ref import ComponentRef, living_systems, ref_to
+
+if TYPE_CHECKING:
+    from kompyct.inside import Loop
+
+FORWARDED = (events.BenignError, events.ResourceNotClosed)
+"""Events of the child that are not also the parent's own."""
+
+
+class ChildRuntime:
+    """What the one cell of a child shares with its system, as far as it needs it."""
+
+    stopping = False
+    writer = None
+    backend = None
+
+    def __init__(self, loop: Loop, making: Making) -> None:
+        self._loop = loop
+        self.parent = loop.parent
+        self.key = making.key
+        self.name = making.system
+        self.clock = loop
+        self.codec = decode(making.codec)
+        self.durability = making.durability
+        self.system = FarSystem(making.system, loop.parent)
+        self.options = Options()
+        self.signals = allocate_lock()  # protects the `control` of the cell
+        self.orders = count(1)
+        self.late_replies = allocate_lock()
+        self.checked_classes: set[type[Component[Any]]] = set()
+        living_systems[self.key] = self
+        root = logging.getLogger()
+        root.handlers = [ToParent(loop.parent)]
+        root.setLevel(making.log_level)
+
+    def emit(self, event: object) -> None:
+        """Have an event published, unless the parent tells the same by itself."""
+        if isinstance(event, FORWARDED):
+            self.parent.send(pack(protocol.EVENT, event))
+
+    def supervise(self, fault: FaultContext[Any]) -> None:
+        """Tell the parent of a fault: that is the end of this process."""
+        facts = fault._facts
+        told = Fault(
+            pack_exception(fault.exception),
+            fault.traceback,
+            fault.location,
+            facts.phase.value,
+            facts.fault_class.value,
+        )
+        self.parent.send(pack(protocol.FAULT, told))
+        self._loop.over = True
+
+    def undelivered(self, cell: Any, messages: Sequence[Any], reason: str) -> None:
+        """Nothing: the parent has kept them, and makes dead letters of them."""
+
+    def forget(self, cell: Any) -> Graveyard:
+        """The component has ended, and so has this process."""
+        self._loop.over = True
+        return Graveyard()
+
+    def watch(self, deadline: Deadline) -> None:
+        """See `Runtime.watch`; each on a thread of its own, since there are few."""
+
+        def expire() -> None:
+            time.sleep(max(deadline.due - self.clock.now(), 0) / SECOND)
+            if deadline.claim():
+                deadline.expire()
+
+        threading.Thread(target=expire, name="kompyct-deadline", daemon=True).start()
+
+    def unwatch(self, deadline: Deadline) -> None:
+        """It is claimed, and so does nothing."""
+
+    def mark(self, stored: object) -> None:
+        """Nothing: recoveries are the parent's."""
+
+    def note_interrupt(self, interrupt: BaseException) -> None:
+        """Nothing: Ctrl+C is for the parent."""
+
+    def decode(self, snapshot: bytes) -> Any:
+        """See `Runtime.decode`."""
+        return self.codec.decode(snapshot)
+
+    def bound(self, call: Callable[[], Any]) -> Any:
+        """See `Runtime.bound`; refs of earlier runs are bound by the parent."""
+        return call()
+
+    def new_future(self) -> Future[Any]:
+        """See `Runtime.new_future`."""
+        return Future()
+
+    def proxy(self, ref: ComponentRef[Any]) -> Any:
+        """Refuse: a proxy needs the component itself.
+
+        Raises:
+            ArgumentTypeError: always.
+        """
+        FarCell(self, 0, ref.path).incarnation_now()
+
+    def ref_of(self, number: int, path: str) -> ComponentRef[Any]:
+        """A ref of the component of that number, wherever it is."""
+        own = self._loop.own
+        if own is not None and own.id == number:
+            return ref_to(own)
+        return ComponentRef(FarCell(self, number, path))  # type: ignore[arg-type]

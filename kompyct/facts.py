@@ -1,0 +1,104 @@
+"""What is there to be known of a fault?
+
+Plain fields, without behaviour; `faults` is what recovery functions see of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kompyct.fault_classes import FaultClass
+from kompyct.lifecycle import Phase
+
+if TYPE_CHECKING:
+    from kompyct.cell import Cell
+    from kompyct.processes.exits import ProcessExit
+    from kompyct.registration import Registration
+
+
+class FaultKind(Enum):
+    """What kind of thing went wrong."""
+
+    EXCEPTION = "exception"
+    HANG = "hang"
+    MEMORY = "memory"
+    PROCESS_EXIT = "process_exit"
+    PROCESS_LOST = "process_lost"
+    SHUTDOWN = "shutdown"
+    SIBLING = "sibling"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A fault as its own process told it, or as its process's end shows it.
+
+    Attributes:
+        kind: EXCEPTION, or PROCESS_EXIT if the process has ended unasked.
+        phase: which of the component's code was running.
+        message: what was in hand there.
+        left: what was sent and not taken in hand, oldest first.
+        traceback: the Python stack, as text; empty if nobody knows it.
+        location: as `FaultContext.location`.
+        exit: how the process ended, if it did unasked.
+        at_rest: whether nothing of the component was running.
+    """
+
+    kind: FaultKind
+    phase: Phase
+    fault_class: FaultClass
+    message: Any
+    left: tuple[Any, ...]
+    traceback: str
+    location: str
+    exit: ProcessExit | None
+    at_rest: bool
+
+
+UNREAD: Any = object()
+"""Of what is decoded at the first look."""
+
+
+class Facts:
+    """The fields behind a `FaultContext`. Made in one go, on the way from fault to replacement."""
+
+    __slots__ = (
+        "attempt", "cell", "decoded", "dropped", "elsewhere", "exception", "failed",
+        "fault_class", "in_hand",
+        "incarnation", "kind", "message", "older_decoded", "pending", "phase", "registration",
+        "restarts", "since_snapshot", "suspect", "time", "traceback",
+    )  # fmt: skip
+
+    cell: Cell
+    incarnation: int
+    kind: FaultKind
+    phase: Phase
+    exception: BaseException
+    traceback: TracebackType | None
+    fault_class: FaultClass
+    registration: Registration | None
+    message: Any
+    restarts: int  # within the budget's window, before this one
+    time: int  # nanoseconds
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.suspect = 0
+        self.in_hand = False
+        self.since_snapshot = 0  # messages handled since the save, the one in hand included
+        self.pending = 0
+        self.failed = 0  # queued asks that failed
+        self.dropped = False  # whether the message in hand is gone
+        self.decoded: Any = UNREAD
+        self.older_decoded: Any = UNREAD
+        self.elsewhere: Elsewhere | None = None  # of a component in another process
+
+
+class Saved(NamedTuple):
+    """What a registration has of its snapshots."""
+
+    data: bytes | None
+    saved_at: int
+    older: tuple[tuple[bytes, int, int], ...]

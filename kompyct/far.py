@@ -1,0 +1,271 @@
+"""What does a component in a process of its own reach, and how?
+
+Here are the other side's refs, system and events, as the child sees them: everything becomes a
+frame to the parent. For any thread of the child.
+"""
+
+from __future__ import annotations
+
+import logging
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from kompyct.clock import lock_timeout
+from kompyct.codecs import encode
+from kompyct.errors import ArgumentTypeError, ComponentDestroyedError, UnpicklableError
+from kompyct.futures import complete
+from kompyct.lifecycle import State
+from kompyct.messages import Ask, Envelope, new_ask
+from kompyct.processes import protocol
+from kompyct.processes.frames import BlockingSender, pack, raw
+from kompyct.ref import ComponentRef
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.component import Component
+
+
+class Parent:
+    """The way to the parent: sends frames, and knows who waits for which answer."""
+
+    def __init__(self, sender: BlockingSender) -> None:
+        self._sender = sender
+        self._numbers = count(1)
+        self._lock = allocate_lock()  # protects _questions
+        self._questions: dict[int, Envelope] = {}
+
+    def send(self, parts: Sequence[Any]) -> None:
+        """Write a frame."""
+        self._sender.send(parts)
+
+    def ask(self, make: Callable[[int], Sequence[Any]], question: Envelope) -> None:
+        """Send the frame that `make` makes for a number; `question` is settled by the reply.
+
+        Raises:
+            Exception: what `make` raises; nothing was sent.
+        """
+        number = next(self._numbers)
+        parts = make(number)
+        with self._lock:
+            self._questions[number] = question
+        self._sender.send(parts)
+
+    def taken(self, number: int) -> Envelope | None:
+        """The question of that number, which is being answered."""
+        with self._lock:
+            return self._questions.pop(number, None)
+
+    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the system in its own process, and wait.
+
+        Raises:
+            BaseException: what it raises.
+        """
+        question = new_ask(None)
+        self._begin(name, arguments, options, question)
+        runner = here.runner
+        if runner is None:
+            question.done.acquire()
+        else:
+            runner.wait(None, question, -1)
+        if question.error is not None:
+            raise question.error
+        return question.value
+
+    def call_later(self, name: str, *arguments: Any, **options: Any) -> Future[Any]:
+        """`call` without waiting."""
+        future: Future[Any] = Future()
+        question = Envelope(None)
+        question.done = _ToFuture(question, future)
+        self._begin(name, arguments, options, question)
+        return future
+
+    def _begin(
+        self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], question: Envelope
+    ) -> None:
+        data = encode((name, arguments, options))
+        self.ask(lambda number: raw(protocol.CALL, data, number=number), question)
+
+
+class _ToFuture:
+    """The `done` of a question whose reply goes into a future."""
+
+    def __init__(self, envelope: Envelope, future: Future[Any]) -> None:
+        self._envelope = envelope
+        self._future = future
+
+    def release(self) -> None:
+        complete(self._future, self._envelope.value, self._envelope.error)
+
+
+class FarBox:
+    """The box of a component that is reached through the parent: it sends on what it is given."""
+
+    __slots__ = ("_id", "_parent", "_path")
+
+    def __init__(self, parent: Parent, number: int, path: str) -> None:
+        self._parent = parent
+        self._id = number
+        self._path = path
+
+    def append(self, message: Any) -> None:
+        """Send `message` on.
+
+        Raises:
+            UnpicklableError: it cannot go to another process.
+        """
+        try:
+            if type(message) is Envelope:
+                blocks = here.runner is not None and not hasattr(message.done, "_future")
+                told = (self._id, self._path, message.message)
+                self._parent.ask(
+                    lambda number: pack(protocol.ASK, told, number=number, flag=blocks),
+                    message,
+                )
+            else:
+                self._parent.send(pack(protocol.TELL, (self._id, self._path, message)))
+        except OSError:
+            raise
+        except Exception as error:
+            content = message.message if type(message) is Envelope else message
+            raise UnpicklableError(
+                f"a {type(content).__qualname__} for component {self._path!r} cannot be pickled "
+                f"({type(error).__name__}); send plain data"
+            ) from error
+
+    def __len__(self) -> int:
+        return 0
+
+
+class FarCell:
+    """Stands for a component that is not in this process, but in the same system."""
+
+    asleep = False
+    has_asks = False
+    component = None
+    asking = None
+
+    def __init__(self, runtime: Any, number: int, path: str) -> None:
+        self.runtime = runtime
+        self.id = number
+        self.path = path
+        self.name = None if path.startswith("#") else path
+        self.box = FarBox(runtime.parent, number, path)
+
+    @property
+    def state(self) -> State:
+        """What it is doing, as its own process knows."""
+        return State(self.runtime.parent.call("look", self.id, self.path)[0])
+
+    @property
+    def incarnation(self) -> int:
+        """Which incarnation is running."""
+        return int(self.runtime.parent.call("look", self.id, self.path)[1])
+
+    def send(self, message: Any) -> None:
+        """Send `message` to it."""
+        self.box.append(message)
+
+    send_ask = send
+
+    def gone(self) -> ComponentDestroyedError:
+        """The error for whoever wants something of it that it has no longer."""
+        return ComponentDestroyedError(f"component {self.path!r} has ended")
+
+    def incarnation_now(self) -> NoReturn:
+        """Refuse: it is in another process.
+
+        Raises:
+            ArgumentTypeError: always.
+        """
+        raise ArgumentTypeError(f"component {self.path!r} is in another process; use tell and ask")
+
+    def register_from_outside(self, function: Any, snapshot: Any) -> NoReturn:
+        """Refuse: what belongs to a component is registered where that is.
+
+        Raises:
+            ArgumentTypeError: always.
+        """
+        raise ArgumentTypeError(
+            f"component {self.path!r} is in another process; have it register by itself"
+        )
+
+
+class FarSystem:
+    """What `self.system` is in a child: it has done in the system's process what is asked of it.
+
+    The methods are those of `ComponentSystem`; what they are given must be picklable.
+    """
+
+    def __init__(self, name: str, parent: Parent) -> None:
+        self.name = name
+        self._parent = parent
+
+    def create(self, factory: Callable[[], Component[Any]], **options: Any) -> ComponentRef[Any]:
+        """See `ComponentSystem.create`; the component belongs to the system, not to this one."""
+        ref: ComponentRef[Any] = self._parent.call("create", factory, **options)
+        return ref
+
+    def start(self, ref: ComponentRef[Any]) -> Future[None]:
+        """See `ComponentSystem.start`."""
+        return self._parent.call_later("start", ref)
+
+    def stop(self, ref: ComponentRef[Any]) -> Future[None]:
+        """See `ComponentSystem.stop`."""
+        return self._parent.call_later("stop", ref)
+
+    def kill(
+        self, ref: ComponentRef[Any], *, brutal: bool = False, after_messages: bool = False
+    ) -> Future[None]:
+        """See `ComponentSystem.kill`."""
+        options = {"brutal": brutal, "after_messages": after_messages}
+        return self._parent.call_later("kill", ref, **options)
+
+    start_notify = start
+    stop_notify = stop
+    kill_notify = kill
+
+    def find(self, path: str) -> ComponentRef[Any] | None:
+        """See `ComponentSystem.find`."""
+        found: ComponentRef[Any] | None = self._parent.call("find", path)
+        return found
+
+    def tree(self) -> Any:
+        """See `ComponentSystem.tree`."""
+        return self._parent.call("tree")
+
+    def flush(self) -> None:
+        """See `ComponentSystem.flush`."""
+        self._parent.call("flush")
+
+    def shutdown(self, timeout: float | None = 30.0, *, drain: float = 0.0) -> None:
+        """See `ComponentSystem.shutdown`; it only sets this going."""
+        lock_timeout(timeout)
+        self._parent.call_later("shutdown", timeout, drain=drain)
+
+    def __repr__(self) -> str:
+        return f"<FarSystem {self.name!r}>"
+
+
+class ToParent(logging.Handler):
+    """Sends log records to the system's process, whose handlers they are for."""
+
+    def __init__(self, parent: Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if record.exc_info:
+                record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.msg, record.args = record.getMessage(), None
+            record.exc_info = record.stack_info = None
+            self._parent.send(pack(protocol.LOG, record))
+        except Exception:
+            self.handleError(record)
+
+
+__all__ = ["Ask", "FarCell", "FarSystem", "Parent", "ToParent"]

@@ -1,0 +1,49 @@
+"""What can a parent know of its child without asking it?
+
+A page of shared memory with a few whole numbers, each written by one side only and read by the
+other at any time, also when its writer is dead.
+"""
+
+from __future__ import annotations
+
+from kompyct.processes.memory import Block
+
+BOARD_BYTES = 256
+
+# Written by the parent; a cache line of their own.
+CONTROL = 0
+"""How many frames were sent that the child looks at before its next message."""
+TAKEN = 1
+"""The sequence of the last announced save when the parent last looked at the saves."""
+# Written by the child.
+BEGUN = 8
+"""How many messages the child has taken in hand."""
+DONE = 9
+"""How many of them it has handled: one less than BEGUN while one is in hand."""
+POSITION = 10
+"""`Cell.position` of the child: messages and ticks, the one in hand included."""
+PHASE = 11
+"""What is running: an index into PHASES, 0 for nothing."""
+ANNOUNCED = 12
+"""The sequence of the last save that the parent was told of."""
+
+PHASES = (None, "create", "start", "receive", "timer", "stop", "kill")
+AT_REST, IN_CREATE, IN_START, IN_RECEIVE, IN_TIMER, IN_STOP, IN_KILL = range(len(PHASES))
+
+
+class Board:
+    """The numbers of one child; `numbers[CONTROL]` and so on."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self.numbers = block.buffer[:BOARD_BYTES].cast("Q")
+
+    @property
+    def handle(self) -> int | str:
+        """See `Block.handle`."""
+        return self._block.handle
+
+    def close(self) -> None:
+        """Let the memory go; the numbers can be read no more."""
+        self.numbers.release()
+        self._block.close()

@@ -1,0 +1,233 @@
+"""What does a parent hold of one child process?
+
+Its connection, the memory both share, what it writes when it crashes, and how it ended. The
+thread that looks after all children of a system calls `read`, `read_crash` and `ended`; everything
+else is for any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from kompyct.errors import ProcessExitError, ProcessStartError
+from kompyct.messages import Ask, new_ask
+from kompyct.processes.board import BOARD_BYTES, CONTROL, Board
+from kompyct.processes.exits import ProcessExit
+from kompyct.processes.frames import READ_BYTES, Frame, Incoming, PatientSender, pack
+from kompyct.processes.memory import HAS_MEMFD, Block
+from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
+from kompyct.processes.saves import FIRST_BYTES, Saves
+
+MAX_CRASH = 1 << 16
+"""Bytes kept of what a child writes when it crashes."""
+
+
+class Owner(Protocol):
+    """Who is told what a child says, on the thread that looks after children."""
+
+    def heard(self, child: Child, frame: Frame) -> None:
+        """A frame that answers no question."""
+
+    def may_send(self, child: Child) -> None:
+        """It takes more again."""
+
+    def lost(self, child: Child) -> None:
+        """It has ended, and everything it had said was heard; no question was open."""
+
+
+class Child:
+    """One child process. It serves one incarnation of a component, then it ends."""
+
+    def __init__(
+        self, number: int, when_full: Callable[[Child], None], *, named: bool = not HAS_MEMFD
+    ) -> None:
+        self.number = number
+        self.connection, self.its_end = socket.socketpair()
+        self.connection.setblocking(False)
+        self.crash, self.its_crash = os.pipe()
+        os.set_blocking(self.crash, False)
+        self.board = Board(Block.create(BOARD_BYTES, named=named))
+        self.saves = Saves(Block.create(FIRST_BYTES, named=named))
+        self.sender = PatientSender(self.connection, lambda: when_full(self))
+        self.owner: Owner | None = None
+        self.pid: int | None = None
+        self.pidfd: int | None = None
+        self.exit: ProcessExit | None = None
+        self.start_error: ProcessStartError | None = None
+        self.crash_text = bytearray()
+        self.closed = False  # whether what is held of it has been let go
+        self.closed_memory = False
+        self.taking = allocate_lock()  # of its saves; protects closed_memory
+        self.gone = new_ask(None)  # settled when it has ended
+        self._lock = allocate_lock()  # protects _question, _over and the order of control frames
+        self._question: Ask | None = None
+        self._over = False  # it will answer nothing any more
+        self._incoming = Incoming()
+        handles = (self.board.handle, self.saves.handle)
+        self.sender.send(pack(ATTACH, [name for name in handles if isinstance(name, str)]))
+
+    # -- from any thread --------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or has said its last."""
+        return self._over
+
+    def control(self, kind: int, value: Any = None) -> None:
+        """Send a control frame that is not answered.
+
+        Raises:
+            Exception: what pickling `value` raises.
+        """
+        parts = pack(kind, value)
+        with self._lock:
+            self._announce(parts)
+
+    def ask(self, kind: int, value: Any) -> Ask:
+        """Send a control frame; returns what is settled with the frame that answers it.
+
+        One at a time. If the child ends instead, it fails with `end_error`.
+
+        Raises:
+            Exception: what pickling `value` raises.
+        """
+        parts = pack(kind, value)
+        question = new_ask(kind)
+        with self._lock:
+            if not self._over:
+                self._question = question
+                self._announce(parts)
+                return question
+        question.fail(self.end_error())
+        return question
+
+    def end_error(self) -> Exception:
+        """The error for whoever relied on it."""
+        if self.start_error is not None:
+            return self.start_error
+        if self.exit is None:
+            return ProcessExitError(f"child process {self.pid} serves no more")
+        return ProcessExitError(f"child {self.exit}")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it is still there; never another process of its number."""
+        with self._lock:
+            pidfd = self.pidfd
+            if pidfd is not None:
+                with suppress(OSError):
+                    signal.pidfd_send_signal(pidfd, number)
+
+    def crash_report(self) -> str:
+        """What it wrote when it crashed: the Python stack. Empty if it did not crash."""
+        return bytes(self.crash_text).decode("utf-8", "replace")
+
+    # -- for the thread that looks after children -------------------------------------------
+
+    def descriptors(self) -> list[int]:
+        """What the child inherits: its connection, where it writes at a crash, and memory."""
+        handles = (self.board.handle, self.saves.handle)
+        memory = [handle for handle in handles if isinstance(handle, int)]
+        return [self.its_end.fileno(), self.its_crash, *memory]
+
+    def started(self, pid: int, pidfd: int) -> None:
+        """It is there."""
+        with self._lock:
+            self.pid, self.pidfd = pid, pidfd
+        self._let_go_of_its_ends()
+
+    def read(self) -> bool:
+        """Hear what it has said, a part of it at once; False at the end."""
+        try:
+            data = self.connection.recv(READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        for frame in self._incoming.feed(data):
+            self._hear(frame)
+        return bool(data)
+
+    def read_all(self) -> None:
+        """Hear what it had said before it ended."""
+        while True:
+            try:
+                data = self.connection.recv(READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            for frame in self._incoming.feed(data):
+                self._hear(frame)
+
+    def read_crash(self) -> bool:
+        """Take up what it writes when it crashes; False at the end."""
+        try:
+            data = os.read(self.crash, 4096)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.crash_text += data[: MAX_CRASH - len(self.crash_text)]
+        return bool(data)
+
+    def settle(self) -> None:
+        """It has ended, and all was heard: tell whoever relies on it."""
+        with self._lock:
+            first = not self._over
+            self._over = True
+            question, self._question = self._question, None
+        if question is not None:
+            question.fail(self.end_error())
+        elif first and self.owner is not None:
+            self.owner.lost(self)
+
+    def close_memory(self) -> None:
+        """Let the shared memory go; by the holder of `taking`, once the child is gone."""
+        if not self.closed_memory:
+            self.closed_memory = True
+            self.board.close()
+            self.saves.close()
+
+    def let_go(self) -> None:
+        """Close what is held of it, but for the memory that is shared with it."""
+        if self.closed:
+            return
+        self.closed = True
+        self._let_go_of_its_ends()
+        with self._lock:
+            pidfd, self.pidfd = self.pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
+        self.connection.close()
+        os.close(self.crash)
+
+    # -- private ----------------------------------------------------------------------------
+
+    def _announce(self, parts: list[Any]) -> None:
+        self.board.numbers[CONTROL] += 1
+        self.sender.send(parts)
+
+    def _hear(self, frame: Frame) -> None:
+        if frame.kind in (DONE_SO, RAISED, FAULT):
+            with self._lock:
+                question, self._question = self._question, None
+                if frame.kind != DONE_SO:
+                    self._over = True
+            if question is not None:
+                question.value = frame
+                question.done.release()
+                return
+        if self.owner is not None:
+            self.owner.heard(self, frame)
+
+    def _let_go_of_its_ends(self) -> None:
+        if self.its_crash >= 0:
+            self.its_end.close()
+            os.close(self.its_crash)
+            self.its_crash = -1

@@ -1,0 +1,204 @@
+"""How do bytes become messages between a parent and its child, and back?
+
+A frame is a head, of fixed size, and a body: mostly a pickle. Large buffers of the pickled value,
+such as those of arrays, go beside the pickle and are not copied by the sender; the sizes of all
+of them come first then.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+_HEAD = struct.Struct("<BBHIQQ")  # kind, flag, buffers, count, bytes of the body, number
+HEAD_BYTES = _HEAD.size
+
+OUT_OF_BAND = 4096
+"""Bytes from which a buffer goes beside the pickle; below that a copy is cheaper."""
+
+READ_BYTES = 1 << 18
+"""How much is read at once: whoever floods its pipe must not keep the others waiting."""
+
+_MAX_PARTS = 512  # of one call of sendmsg; the system's own limit is 1,024
+
+
+class Frame(NamedTuple):
+    """What has arrived; what its parts mean is said by its kind."""
+
+    kind: int
+    flag: int
+    number: int
+    messages: int
+    data: bytes | bytearray | memoryview
+    buffers: list[bytearray]
+
+    def load(self) -> Any:
+        """The value of a frame that was made by `pack`.
+
+        Raises:
+            Exception: whatever unpickling raises.
+        """
+        return pickle.loads(self.data, buffers=self.buffers)
+
+
+def pack(
+    kind: int, value: Any, *, number: int = 0, flag: bool = False, count: int = 0
+) -> list[Any]:
+    """The parts of a frame with `value`.
+
+    Raises:
+        Exception: whatever pickling raises; nothing was sent.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+
+    def beside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < OUT_OF_BAND or len(buffers) == 0xFFFF:
+            return True  # into the pickle
+        buffers.append(buffer)
+        return False
+
+    data = pickle.dumps(value, 5, buffer_callback=beside)
+    if not buffers:
+        return raw(kind, data, number=number, flag=flag, count=count)
+    raws = [buffer.raw() for buffer in buffers]
+    sizes = struct.pack(f"<{len(raws)}Q", *(part.nbytes for part in raws))
+    length = len(sizes) + len(data) + sum(part.nbytes for part in raws)
+    head = _HEAD.pack(kind, flag, len(raws), count, length, number)
+    return [head + sizes, *raws, data]
+
+
+def raw(
+    kind: int, data: bytes = b"", *, number: int = 0, flag: bool = False, count: int = 0
+) -> list[Any]:
+    """The parts of a frame whose body is `data` as it is."""
+    head = _HEAD.pack(kind, flag, 0, count, len(data), number)
+    return [head + data] if len(data) < OUT_OF_BAND else [head, data]
+
+
+class Incoming:
+    """Makes frames of what arrives. For one thread."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._needed = HEAD_BYTES
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that are complete with `data`."""
+        source: bytes | bytearray = data
+        if self._waiting:
+            self._waiting += data
+            if len(self._waiting) < self._needed:
+                return []
+            source = self._waiting
+        frames: list[Frame] = []
+        at, end = 0, len(source)
+        view = memoryview(source)
+        self._needed = HEAD_BYTES
+        while end - at >= HEAD_BYTES:
+            kind, flag, buffers, count, length, number = _HEAD.unpack_from(source, at)
+            if end - at - HEAD_BYTES < length:
+                self._needed = HEAD_BYTES + length
+                break
+            at += HEAD_BYTES
+            body = view[at : at + length]
+            at += length
+            frames.append(Frame(kind, flag, number, count, *_parts(buffers, body)))
+        rest = bytearray(view[at:])
+        view.release()
+        self._waiting = rest
+        return frames
+
+
+def _parts(count: int, body: memoryview) -> tuple[bytes, list[bytearray]]:
+    """The pickle and the buffers of a body."""
+    if not count:
+        return bytes(body), []
+    at = 8 * count
+    buffers = []
+    for size in struct.unpack_from(f"<{count}Q", body):
+        buffers.append(bytearray(body[at : at + size]))
+        at += size
+    return bytes(body[at:]), buffers
+
+
+class BlockingSender:
+    """Writes frames, waiting as long as the other side takes; for any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = allocate_lock()  # a frame is written as a whole; protects nothing else
+
+    def send(self, parts: Sequence[Any]) -> None:
+        """Write `parts`.
+
+        Raises:
+            OSError: the other side is gone.
+        """
+        left = [memoryview(part).cast("B") for part in parts]
+        with self._lock:
+            while left:
+                _drop(left, self._connection.sendmsg(left[:_MAX_PARTS]))
+
+
+class PatientSender:
+    """Writes frames without ever waiting; what does not fit yet is kept. For any thread.
+
+    `when_full` is called, outside the lock, when something had to be kept: somebody has to call
+    `resume` once the connection takes more.
+    """
+
+    def __init__(self, connection: socket.socket, when_full: Callable[[], None]) -> None:
+        self._connection = connection
+        self._when_full = when_full
+        self._lock = allocate_lock()  # protects _left, and the order of writing
+        self._left: list[memoryview] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something waits for the other side to read."""
+        return bool(self._left)
+
+    def send(self, parts: Sequence[Any]) -> None:
+        """Write `parts`; to a connection that is broken, nothing: its reader finds that out."""
+        with self._lock:
+            was_full = bool(self._left)
+            # What is kept is a copy: its owner may change it once this returns.
+            left = [memoryview(part).cast("B") for part in parts]
+            if not was_full:
+                self._write(left)
+            self._left += [memoryview(bytes(part)) for part in left]
+            full = bool(self._left)
+        if full and not was_full:
+            self._when_full()
+
+    def resume(self) -> bool:
+        """Write what was kept, as far as it goes; whether that was all."""
+        with self._lock:
+            self._write(self._left)
+            return not self._left
+
+    def _write(self, left: list[memoryview]) -> None:
+        try:
+            while left:
+                _drop(left, self._connection.sendmsg(left[:_MAX_PARTS]))
+        except BlockingIOError:
+            pass
+        except OSError:
+            left.clear()
+
+
+def _drop(left: list[memoryview], count: int) -> None:
+    """Take the first `count` bytes off `left`."""
+    done = 0
+    for part in left:
+        if count < part.nbytes:
+            break
+        count -= part.nbytes
+        done += 1
+    del left[:done]
+    if count:
+        left[0] = left[0][count:]

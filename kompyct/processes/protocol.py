@@ -1,0 +1,98 @@
+"""What do a cell and the process that runs its component say to each other?
+
+Both read the other's board as well, see `board`. Frames marked "control" are announced there, so
+that the child looks at them before its next message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# To the child.
+ATTACH = 0
+"""The names of the shared memory, if it has names; the first frame."""
+MAKE = 1
+"""A `Making`: make the component. Answered by DONE_SO, FAULT or RAISED. Control."""
+OBEY = 2
+"""(hook, arguments): start, stop or kill. Answered by DONE_SO or FAULT. Control."""
+REGISTER = 3
+"""(function, snapshot as encoded or None, saved at): as registered from outside. Control."""
+LEAVE = 4
+"""End without a hook, once what was kept is closed. Control."""
+MESSAGES = 5
+"""A list of messages, the first of which has the frame's number; with flag, and the indices of
+those that are asks."""
+AGAIN = 7
+"""One message of several that could not be unpickled together; as MESSAGES."""
+REPLY = 6
+"""What the question of the frame's number was answered; with flag, an exception."""
+
+# From the child.
+DONE_SO = 16
+"""What was asked by a control frame has been done."""
+RAISED = 17
+"""The factory raised; the exception. A first creation is no fault yet."""
+FAULT = 18
+"""A `Fault`; the last frame of a child."""
+ANSWER = 19
+"""What the ask of the frame's number got; with flag, an exception."""
+AT_REST = 20
+"""Everything that had come is handled: see the board."""
+SAVED = 21
+"""There is a new save; its number is the frame's."""
+TELL = 22
+"""(component id, message)."""
+ASK = 23
+"""(component id, request), with a number; answered by REPLY."""
+CALL = 24
+"""(method of the system, arguments, keyword arguments), with a number; answered by REPLY."""
+REQUEST = 25
+"""(name, arguments) of a request of the component about itself: stop or kill."""
+EVENT = 26
+"""An event to be published."""
+LOG = 27
+"""A log record."""
+DURABLE = 29
+"""Everything saved is to be durable; answered by REPLY."""
+RESEND = 30
+"""`count` messages from the frame's number on could not be unpickled together: one by one."""
+LETTER = 28
+"""The message of the frame's number could not be unpickled; what was raised."""
+
+WINDOW = 2048
+"""Messages that may be on their way to a child, or wait there: what is sent again when it dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a child needs to know to make its component.
+
+    Attributes:
+        factory, codec: as `codecs.encode` made them.
+        position: what earlier incarnations have handled, see `Cell.position`.
+        has_store: whether its snapshots go into a store.
+    """
+
+    key: str
+    system: str
+    id: int
+    name: str | None
+    incarnation: int
+    active_period: int
+    position: int
+    factory: bytes
+    codec: bytes
+    durability: str
+    has_store: bool
+    log_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a component has faulted, as far as its own process knows."""
+
+    exception: bytes
+    traceback: str
+    location: str
+    phase: str
+    fault_class: str

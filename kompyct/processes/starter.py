@@ -1,0 +1,224 @@
+"""How does a process get children?
+
+From a zygote, or, where `multiprocessing` was told to spawn, each as a process of its own. Either
+way a child is given a few descriptors, and how it ended is told by `news`. For one thread, which
+must live as long as the children may: they end when it does.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import get_start_method
+from pathlib import Path
+from typing import NamedTuple
+
+from kompyct.errors import ProcessStartError
+from kompyct.processes.zygote import (
+    ENDED,
+    FAILED,
+    PACKET,
+    READY,
+    REQUEST,
+    STARTED,
+    THREADED,
+    preparation,
+    receive,
+)
+
+_RUN = (
+    "import sys; sys.path[:0] = sys.argv[4:]; from kompyct.processes.zygote import main; "
+    "main(*map(int, sys.argv[1:4]))"
+)
+_ROOT = str(Path(__file__).parents[2])  # where the package is imported from
+
+
+class Started(NamedTuple):
+    """The child is there; `pidfd` belongs to who hears this."""
+
+    number: int
+    pid: int
+    pidfd: int
+
+
+class Ended(NamedTuple):
+    """The child has ended, as `os.waitpid` says; None if nobody knows how."""
+
+    number: int
+    status: int | None
+
+
+class Failed(NamedTuple):
+    """There will be no such child."""
+
+    number: int
+    error: ProcessStartError
+
+
+News = Started | Ended | Failed
+
+
+class Zygote:
+    """Children by fork from one small process, which is started with the first of them.
+
+    It is started anew when it is lost; its children are lost with it.
+    """
+
+    def __init__(self, entry: str) -> None:
+        self._entry = entry
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._ready = False
+        self._waiting: dict[int, tuple[int, ...]] = {}  # asked for, with their descriptors
+        self._living: set[int] = set()
+        self._news: list[News] = []
+        self.must_spawn = False
+        """Whether the program's main module starts threads: then nothing can be forked."""
+
+    @property
+    def connection(self) -> socket.socket | None:
+        """What becomes readable when there is news; None while there is no process."""
+        return self._connection
+
+    def start(self, number: int, descriptors: Sequence[int]) -> None:
+        """Have a child made that inherits copies of `descriptors`.
+
+        They must stay open until there is news of it.
+        """
+        if self._connection is None:
+            self._process, self._connection = launch(self._entry, forks=True)
+            self._connection.setblocking(False)
+            self._ready = False
+        self._waiting[number] = tuple(descriptors)
+        with suppress(OSError):  # it has just died: that is read soon
+            socket.send_fds(self._connection, [REQUEST.pack(number)], descriptors)
+
+    def news(self) -> list[News]:
+        """What has happened since the last call."""
+        while self._connection is not None:
+            try:
+                data, descriptors = receive(self._connection, 1)
+            except BlockingIOError:
+                break
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._lose(None)
+            elif self._ready:
+                self._note(data, descriptors)
+            elif data == READY:
+                self._ready = True
+            else:
+                self.must_spawn = data == THREADED
+                self._lose(data.decode("utf-8", "replace"))
+        news, self._news = self._news, []
+        return news
+
+    def reap(self, number: int, pid: int) -> None:
+        """Nothing: the zygote reaps its children, and tells."""
+
+    def close(self) -> None:
+        """End the zygote, and with it all its children."""
+        if self._connection is not None:
+            self._lose(None)
+
+    def _note(self, data: bytes, descriptors: list[int]) -> None:
+        kind, number, first, second = PACKET.unpack(data)
+        if kind == STARTED:
+            self._waiting.pop(number, None)
+            self._living.add(number)
+            self._news.append(Started(number, first, descriptors[0]))
+        elif kind == ENDED:
+            self._living.discard(number)
+            self._news.append(Ended(number, second))
+        elif kind == FAILED:
+            self._waiting.pop(number, None)
+            error = f"no child process could be made: {os.strerror(first)}"
+            self._news.append(Failed(number, ProcessStartError(error)))
+
+    def _lose(self, text: str | None) -> None:
+        assert self._connection is not None
+        assert self._process is not None
+        self._connection.close()
+        self._connection = None
+        with suppress(Exception):
+            self._process.kill()
+            self._process.wait()
+        error = not_prepared(text, self._process.returncode)
+        for number in self._waiting:
+            self._news.append(Failed(number, error))
+        for number in self._living:
+            self._news.append(Ended(number, None))
+        self._waiting.clear()
+        self._living.clear()
+
+
+class Spawner:
+    """Children each from a new interpreter. Slow, and without anything inherited by fork."""
+
+    must_spawn = False
+    connection = None
+
+    def __init__(self, entry: str) -> None:
+        self._entry = entry
+        self._news: list[News] = []
+
+    def start(self, number: int, descriptors: Sequence[int]) -> None:
+        """See `Zygote.start`."""
+        process, connection = launch(self._entry, forks=False)
+        with connection, suppress(OSError):
+            socket.send_fds(connection, [REQUEST.pack(number)], descriptors)
+        self._news.append(Started(number, process.pid, os.pidfd_open(process.pid)))
+        process.returncode = 0  # it is reaped here, not by subprocess
+
+    def news(self) -> list[News]:
+        """See `Zygote.news`."""
+        news, self._news = self._news, []
+        return news
+
+    def reap(self, number: int, pid: int) -> None:
+        """Take the status of a child whose pidfd says that it has ended."""
+        status: int | None = None
+        with suppress(ChildProcessError):  # a program that waits for any child took it
+            found, waited = os.waitpid(pid, os.WNOHANG)
+            status = waited if found else None
+        self._news.append(Ended(number, status))
+
+    def close(self) -> None:
+        """Nothing: each child ends with its own connection."""
+
+
+def starter_for(entry: str) -> Zygote | Spawner:
+    """What makes children here, by what `multiprocessing` was told."""
+    if get_start_method(allow_none=True) == "spawn":
+        return Spawner(entry)
+    return Zygote(entry)
+
+
+def launch(entry: str, *, forks: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A new interpreter that is preparing itself, and the connection to it."""
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        numbers = (its.fileno(), os.getpid(), int(forks))
+        process = subprocess.Popen(
+            [sys.executable, *flags, "-c", _RUN, *map(str, numbers), _ROOT],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+        )
+    mine.send(pickle.dumps(preparation(entry), 5))
+    return process, mine
+
+
+def not_prepared(text: str | None, code: int | None) -> ProcessStartError:
+    """The error for a child that was not there before its process ended."""
+    if text is None:
+        return ProcessStartError(f"the process that makes child processes ended with code {code}")
+    return ProcessStartError(
+        f"a child process could not load what it needs; it said:\n{text.rstrip()}"
+    )

@@ -1,0 +1,251 @@
+"""What makes children quickly, however big and threaded the process is that wants them?
+
+The zygote: a small process of one thread that has everything loaded a child needs, the program's
+main module included, and forks when it is told to. It reports how each of its children ended, and
+ends with its parent; its children end with it. For Linux (S-32).
+
+Its connection carries packets. To it: first a pickle of what to prepare, then for each child a
+packet of its number with the descriptors it inherits. From it: first READY, THREADED, or what went
+wrong as text; then `STARTED` with a pidfd, and `ENDED`.
+
+A spawned child is the same without the fork: it becomes the first child it is asked for.
+"""
+
+from __future__ import annotations
+
+import array
+import faulthandler
+import gc
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from kompyct.processes.parent import end_with_parent
+
+READY = b"ready"
+THREADED = b"threaded"
+"""Importing the main module started threads, so this process must not fork."""
+
+STARTED, ENDED, FAILED = b"S", b"E", b"F"
+
+PACKET = struct.Struct("<cQqq")
+"""Kind, number of the child, pid or errno, wait status."""
+
+REQUEST = struct.Struct("<Q")
+"""Number of the child to be made."""
+
+MAX_PACKET = 1 << 16
+MAX_DESCRIPTORS = 8
+
+
+class Preparation(NamedTuple):
+    """What a new process loads and sets before it serves.
+
+    Attributes:
+        main: what `multiprocessing` needs to load the main module; see `prepare`.
+        entry: `module:function`, which loads the rest, and returns what is called in each child
+            with its descriptors.
+    """
+
+    main: dict[str, object]
+    entry: str
+
+    def load(self) -> Callable[[Sequence[int]], None]:
+        """Call the function that `entry` names."""
+        module, _, name = self.entry.partition(":")
+        return getattr(importlib.import_module(module), name)()  # type: ignore[no-any-return]
+
+
+def preparation(entry: str) -> Preparation:
+    """What a child of this process needs; in the process that wants it."""
+    from multiprocessing import spawn
+
+    main = spawn.get_preparation_data("kompyct")
+    # What concerns multiprocessing's own children only.
+    for name in ("name", "authkey", "log_to_stderr", "start_method", "dir", "orig_dir"):
+        main.pop(name, None)
+    return Preparation(main, entry)
+
+
+def has_main() -> bool:
+    """Whether a child of this process can import its main module."""
+    module = sys.modules["__main__"]
+    return (
+        getattr(module, "__spec__", None) is not None
+        or getattr(module, "__file__", None) is not None
+    )
+
+
+def prepare(preparation: Preparation) -> Callable[[Sequence[int]], None]:
+    """Load what a child needs; in the new process.
+
+    While the main module is imported, `multiprocessing` marks the process as one that inherits:
+    a program that then goes on to start its systems has no `__main__` guard, see
+    `checks.refuse_while_inheriting`.
+    """
+    from multiprocessing import process, spawn
+
+    mark = process.current_process()
+    mark._inheriting = True  # type: ignore[attr-defined]
+    try:
+        spawn.prepare(preparation.main)
+    finally:
+        del mark._inheriting  # type: ignore[attr-defined]
+    return preparation.load()
+
+
+def main(descriptor: int, parent_pid: int, forks: int) -> None:
+    """Be the zygote; `descriptor` is its end of the connection. Unless it `forks`, be a child."""
+    end_with_parent(parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for who started the program
+    connection = socket.socket(fileno=descriptor)
+    data = connection.recv(MAX_PACKET)
+    if not data:
+        return
+    try:
+        serve = prepare(pickle.loads(data))
+    except BaseException:
+        if not forks:
+            traceback.print_exc()
+            leave(1)
+        with suppress(OSError):
+            connection.send(traceback.format_exc()[-MAX_PACKET:].encode())
+        return
+    if not forks:
+        _, descriptors = receive(connection, MAX_DESCRIPTORS)
+        connection.close()
+        _serve(serve, descriptors)
+    if threading.active_count() > 1:
+        connection.send(THREADED)
+        return
+    connection.send(READY)
+    gc.collect()
+    gc.freeze()  # a child's collections need not touch, and so copy, what is here
+    _Zygote(connection, serve).run()
+
+
+class _Zygote:
+    """Forks on request, and reports deaths. One thread; it runs nothing of the users'."""
+
+    def __init__(self, connection: socket.socket, serve: Callable[[Sequence[int]], None]) -> None:
+        self._connection = connection
+        self._entry = serve
+        self._pid = os.getpid()
+        self._numbers: dict[int, int] = {}  # of the living children by pid
+        self._bell, ring = socket.socketpair()
+        self._bell.setblocking(False)
+        ring.setblocking(False)
+        self._ring = ring
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(ring.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Until the parent is gone."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            if self._bell.fileno() in ready:
+                with suppress(BlockingIOError):
+                    self._bell.recv(4096)
+                self._reap()
+            if self._connection.fileno() in ready and not self._obey():
+                return
+
+    def _obey(self) -> bool:
+        try:
+            data, descriptors = receive(self._connection, MAX_DESCRIPTORS)
+        except OSError:
+            return False
+        if not data:
+            return False
+        (number,) = REQUEST.unpack(data)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self._tell(PACKET.pack(FAILED, number, error.errno or 0, 0))
+            return True
+        if pid == 0:
+            self._be_child(descriptors)
+        self._numbers[pid] = number
+        for descriptor in descriptors:
+            os.close(descriptor)
+        # Opened before the child can be reaped, so that it cannot be another process's.
+        pidfd = os.pidfd_open(pid)
+        self._tell(PACKET.pack(STARTED, number, pid, 0), pidfd)
+        os.close(pidfd)
+        return True
+
+    def _be_child(self, descriptors: Sequence[int]) -> None:
+        """Serve, and never return."""
+        end_with_parent(self._pid)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for mine in (self._connection, self._bell, self._ring):
+            mine.close()
+        _serve(self._entry, descriptors)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            number = self._numbers.pop(pid, 0)
+            if number:
+                self._tell(PACKET.pack(ENDED, number, pid, status))
+
+    def _tell(self, packet: bytes, *descriptors: int) -> None:
+        passed = array.array("i", descriptors)
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)] if descriptors else []
+        with suppress(OSError):  # the parent is gone: the next look at the connection ends this
+            self._connection.sendmsg([packet], control)
+
+
+def receive(connection: socket.socket, max_descriptors: int) -> tuple[bytes, list[int]]:
+    """A packet, and the descriptors that came with it: for this process, not for its children.
+
+    Raises:
+        OSError: the connection is broken; BlockingIOError: there is none, and it does not block.
+    """
+    data, descriptors, _, _ = socket.recv_fds(connection, MAX_PACKET, max_descriptors)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return data, descriptors
+
+
+def _serve(entry: Callable[[Sequence[int]], None], descriptors: Sequence[int]) -> NoReturn:
+    code = 1
+    try:
+        entry(descriptors)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End a child: what it printed is written, and nothing else of the exit is run."""
+    with suppress(BaseException):
+        faulthandler.disable()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

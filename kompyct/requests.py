@@ -1,0 +1,163 @@
+"""What does a component in another process want of its system, and how is that done here?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from kompyct import signals
+from kompyct.codecs import decode, encode
+from kompyct.errors import KompyctError, MailboxFullError, UnpicklableError
+from kompyct.events import Event
+from kompyct.lifecycle import State
+from kompyct.messages import Envelope
+from kompyct.processes import protocol
+from kompyct.processes.child import Child
+from kompyct.processes.frames import Frame, raw
+from kompyct.processes.travel import pack_exception
+from kompyct.ref import ComponentRef
+from kompyct.waiting import enter, leave
+
+if TYPE_CHECKING:
+    from kompyct.remote import RemoteCell
+    from kompyct.stand_in import StandIn
+
+CALLS = frozenset(
+    ("create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown")
+)
+"""The methods of the system that a component in another process may call."""
+
+
+class Errand:
+    """Something short to be run by the pool, in the name of `cell`."""
+
+    has_asks = False
+    control = ()
+
+    def __init__(self, cell: RemoteCell, call: Callable[[], object]) -> None:
+        self.asleep = False
+        self.asking: Any = None
+        self.cell = cell
+        self.path = cell.path
+        self._call = call
+
+    def run(self) -> bool:
+        """Call it; there is never more."""
+        self._call()
+        return False
+
+
+def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> None:
+    """Do what `frame` wants; on the thread that looks after children, so nothing long."""
+    kind = frame.kind
+    if kind == protocol.TELL:
+        _tell(cell, *frame.load())
+    elif kind == protocol.ASK:
+        _ask(cell, child, frame)
+    elif kind == protocol.CALL:
+        cell.backend.run(Errand(cell, lambda: _call(cell, child, frame)))
+    elif kind == protocol.DURABLE:
+        cell.backend.run(Errand(cell, lambda: _save(stand_in, child, frame.number)))
+    elif kind == protocol.REQUEST:
+        name, after_messages = frame.load()
+        if name == "stop":
+            cell.signal(signals.stop_self, stand_in)
+        else:
+            cell.signal(signals.kill_self, stand_in, after_messages)
+    elif kind in (protocol.EVENT, protocol.LOG):
+        told = frame.load()
+        if isinstance(told, Event | logging.LogRecord):
+            cell.runtime.emit(told)
+
+
+def _tell(cell: RemoteCell, number: int, path: str, message: Any) -> None:
+    target = cell.runtime.ref_of(number, path)
+    try:
+        target.tell(message)
+    except MailboxFullError:  # the sender cannot be told: it has long gone on
+        cell.runtime.undelivered(target._cell, [message], "its mailbox is full")
+
+
+def _ask(cell: RemoteCell, child: Child, frame: Frame) -> None:
+    try:
+        number, path, request = frame.load()
+        target = cell.runtime.ref_of(number, path)._cell
+        envelope = Envelope(request)
+        envelope.done = _Back(envelope, cell, child, frame.number, blocks=bool(frame.flag))
+        if frame.flag:  # the component waits for the reply: there may be a circle
+            enter(cell, target, envelope)
+        target.send_ask(envelope)
+    except BaseException as error:  # users' classes that cannot be unpickled, a full mailbox
+        leave(cell)
+        _reply(child, frame.number, None, error)
+
+
+class _Back:
+    """The `done` of an ask that a component in another process has made."""
+
+    __slots__ = ("_blocks", "_cell", "_child", "_envelope", "_number")
+
+    def __init__(
+        self, envelope: Envelope, cell: RemoteCell, child: Child, number: int, *, blocks: bool
+    ) -> None:
+        self._envelope = envelope
+        self._cell = cell
+        self._child = child
+        self._number = number
+        self._blocks = blocks
+
+    def release(self) -> None:
+        """Send the reply."""
+        if self._blocks:
+            leave(self._cell)
+        envelope = self._envelope
+        _reply(self._child, self._number, envelope.value, envelope.error)
+
+
+def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
+    """Call a method of the system, on a worker of the pool."""
+    try:
+        name, arguments, options = decode(bytes(frame.data))
+        if name == "look":
+            found = cell.runtime.ref_of(*arguments)
+            result: Any = (found.state.value, found.incarnation)
+        elif name in CALLS:
+            result = getattr(cell.runtime.system, name)(*arguments, **options)
+        else:
+            raise KompyctError(f"the system has no method {name!r} for components elsewhere")
+    except BaseException as error:
+        _reply(child, frame.number, None, error)
+        return
+    if isinstance(result, Future):
+        result.add_done_callback(lambda done: _reply(child, frame.number, None, done.exception()))
+    else:
+        _reply(child, frame.number, result, None)
+
+
+def _save(stand_in: StandIn, child: Child, number: int) -> None:
+    try:
+        stand_in.save_durably()
+    except BaseException as error:
+        _reply(child, number, None, error)
+    else:
+        _reply(child, number, None, None)
+
+
+def _reply(child: Child, number: int, value: Any, error: BaseException | None) -> None:
+    data = b""
+    if error is None:
+        try:
+            data = encode(value)
+        except KompyctError as cause:
+            error = UnpicklableError(
+                f"the reply, a {type(value).__qualname__}, cannot be pickled; send plain data"
+            )
+            error.__cause__ = cause
+    if error is not None:
+        data = pack_exception(error)
+    child.sender.send(raw(protocol.REPLY, data, number=number, flag=error is not None))
+
+
+__all__ = ["CALLS", "ComponentRef", "Errand", "State", "answer"]

@@ -1,0 +1,472 @@
+"""What stands for an incarnation that lives in another process?
+
+Its hooks have the child run those of the component, and wait; messages are sent on and kept until
+they are handled; what the child says is taken up.
+"""
+
+from __future__ import annotations
+
+import pickle
+from _thread import LockType
+from collections import deque
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kompyct import ending, events, faulting
+from kompyct.cell import Cell
+from kompyct.codecs import decode
+from kompyct.component import Component
+from kompyct.errors import (
+    ComponentFaultError,
+    IncarnationEndedError,
+    StoreError,
+    UnpicklableError,
+)
+from kompyct.facts import Elsewhere, FaultKind
+from kompyct.fault_classes import FaultClass
+from kompyct.lifecycle import Phase, State
+from kompyct.messages import Ask, Envelope
+from kompyct.processes import protocol
+from kompyct.processes.board import BEGUN, DONE, PHASE, PHASES, POSITION, TAKEN
+from kompyct.processes.child import Child
+from kompyct.processes.frames import Frame, pack
+from kompyct.processes.protocol import Fault
+from kompyct.processes.travel import unpack_exception
+from kompyct.reports import identity
+from kompyct.requests import Errand, answer
+from kompyct.saved import registration_of
+from kompyct.waiting import here
+
+if TYPE_CHECKING:
+    from kompyct.remote import RemoteCell
+
+# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+ACTIVE = State.ACTIVE
+RECEIVE = Phase.RECEIVE
+
+PATIENCE = 3.0
+"""Seconds a child has to run `on_kill`, and to close what its component kept, before SIGTERM."""
+
+GRACE = 0.5
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class StandIn(Component[Any]):
+    """The incarnation in a child process, as the cell sees it.
+
+    `_sent` holds what the child has not handled, oldest first, and begins with the message of
+    number `_handled + 1`. The turn appends, before it sends; the thread that looks after children
+    removes, and has stopped when the child is over. So neither needs a lock.
+    """
+
+    def __init__(self, cell: RemoteCell, child: Child) -> None:
+        self.child = child
+        self._cell = cell
+        self._sent: deque[Any] = deque()
+        self._asked: dict[int, Envelope] = {}
+        self._handled = 0
+        self._next = 1
+        self._base = cell.handled  # what earlier incarnations have handled
+        self._taken = 0  # the last save that was taken up
+        self._at_end = False  # whether a message is waiting that is only for an idle child
+        bounded = cell.options.mailbox_limit is not None
+        self._window = 1 if bounded else protocol.WINDOW
+        child.owner = self
+
+    # -- in the turn ------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        cell = self._cell
+        self.have_done(protocol.OBEY, ("start", cell.active_period))
+
+    def on_stop(self) -> None:
+        self.have_done(protocol.OBEY, ("stop", 0))
+
+    def on_kill(self) -> None:
+        """Have the component end in order; by force if that takes too long."""
+        if not self.have_done(protocol.OBEY, ("kill", 0), timeout=PATIENCE):
+            cell = self._cell
+            cell.runtime.emit(events.ProcessForced(*identity(cell), PATIENCE))
+            self.end(0.0)
+
+    def have_done(self, kind: int, value: Any, timeout: float = -1) -> bool:
+        """Have the child do something and wait for that; whether it was done in time.
+
+        Raises:
+            BaseException: what was raised there; what is known of it is in `cell.elsewhere`.
+        """
+        cell = self._cell
+        question = self.child.ask(kind, value)
+        if not _wait(cell, question, timeout):
+            return False
+        if question.error is not None:
+            self.note_end()
+            raise question.error
+        frame: Frame = question.value
+        if frame.kind == protocol.DONE_SO:
+            return True
+        raise self.note_fault(frame)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the child takes what is to be sent next."""
+        if self.child.is_over or self.child.sender.is_full:
+            return False
+        waiting = self._next - 1 - self.child.board.numbers[DONE]
+        return waiting < (1 if self._at_end else self._window)
+
+    def send_some(self, waiting: int) -> bool:
+        """Send the oldest messages, `waiting` of the box at most; False if it takes no more."""
+        cell = self._cell
+        self._at_end = False
+        while waiting or cell.backlog is not None:
+            if not self.has_room:
+                return False
+            room = self._window - (self._next - 1 - self.child.board.numbers[DONE])
+            chunk = cell.take(waiting)
+            waiting = 0  # another turn for what is left: signals come first
+            if len(chunk) > room:
+                cell.put_back(chunk[room:])
+                del chunk[room:]
+            for index, message in enumerate(chunk):
+                if type(message) is Envelope and message.done is None:
+                    return self._send_before(message, chunk, index)
+            self._send(chunk)
+        return True
+
+    def _send_before(self, last: Envelope, chunk: list[Any], index: int) -> bool:
+        """`last` is for when everything before it has been handled: the end after messages."""
+        cell = self._cell
+        self._send(chunk[:index])
+        self._at_end = True
+        if not self.has_room:
+            cell.put_back(chunk[index:])
+            return False
+        cell.put_back(chunk[index + 1 :])
+        last.deliver(self)
+        return True
+
+    def _send(self, messages: list[Any]) -> None:
+        if not messages:
+            return
+        asks = {i: ask for i, ask in enumerate(messages) if type(ask) is Envelope}
+        plain = messages
+        if asks:
+            self._cell.has_asks = False
+            plain = [m.message if type(m) is Envelope else m for m in messages]
+        try:
+            value = (plain, tuple(asks)) if asks else plain
+            count = len(messages)
+            parts = pack(protocol.MESSAGES, value, number=self._next, flag=bool(asks), count=count)
+        except BaseException:  # whatever users' classes raise when they are pickled
+            self._send_each(messages)
+            return
+        for index, ask in asks.items():
+            self._asked[self._next + index] = ask
+        self._sent.extend(messages)
+        self._next += len(messages)
+        self.child.sender.send(parts)
+
+    def _send_each(self, messages: list[Any]) -> None:
+        """One of `messages` cannot be pickled: send the others."""
+        cell = self._cell
+        for message in messages:
+            content = message.message if type(message) is Envelope else message
+            try:
+                pickle.dumps(content, 5)
+            except BaseException as error:
+                why = f"cannot be pickled ({type(error).__name__})"
+                refuse_unpicklable(cell, message, why, error)
+            else:
+                if len(messages) == 1:  # the second time it did work
+                    self._send_each(messages)
+                else:
+                    self._send([message])
+
+    # -- what has become of it --------------------------------------------------------------
+
+    def position(self) -> int:
+        """See `Cell.position`."""
+        with suppress(ValueError):  # the memory has been let go
+            return int(self.child.board.numbers[POSITION])
+        return self._cell.handled
+
+    def note_fault(self, frame: Frame) -> BaseException:
+        """What the child raised; what is known of it is in `cell.elsewhere`."""
+        cell = self._cell
+        fault: Fault = frame.load()
+        exception = unpack_exception(fault.exception)
+        message, left = self._recall()
+        cell.note(
+            Elsewhere(
+                FaultKind.EXCEPTION,
+                Phase(fault.phase),
+                FaultClass(fault.fault_class),
+                message,
+                left,
+                fault.traceback,
+                fault.location,
+                None,
+                False,
+            )
+        )
+        return exception
+
+    def note_end(self) -> None:
+        """The child has ended; what is known of that is in `cell.elsewhere`."""
+        cell = self._cell
+        child = self.child
+        phase = PHASES[child.board.numbers[PHASE]]
+        message, left = self._recall()
+        stack = child.crash_report()
+        cell.note(
+            Elsewhere(
+                FaultKind.PROCESS_EXIT,
+                RECEIVE if phase is None else Phase(phase),
+                FaultClass.RECOVERABLE,
+                message,
+                left,
+                stack,
+                location_in(stack),
+                child.exit,
+                phase is None,
+            )
+        )
+
+    def _recall(self) -> tuple[Any, tuple[Any, ...]]:
+        """What was in hand, and what was not taken in hand; replies that are lost fail."""
+        numbers = self.child.board.numbers
+        begun, done = numbers[BEGUN], numbers[DONE]
+        sent, self._sent = self._sent, deque()
+        asked, self._asked = self._asked, {}
+        first = self._handled + 1
+        in_hand = None
+        left = []
+        for number, message in enumerate(sent, first):
+            if number > begun:
+                left.append(message)
+            elif number > done:
+                in_hand = message
+        for number, ask in asked.items():
+            if number <= done:
+                error = ComponentFaultError(
+                    f"component {self._cell.path!r} has handled this, and its process ended "
+                    "before the reply was there"
+                )
+                error.__cause__ = self.child.end_error()
+                ask.fail(error)
+        if left and any(type(message) is Envelope for message in left):
+            self._cell.has_asks = True
+        # Those that are left are counted as taken, as in `Cell`.
+        self._cell.handled = self.position() + len(left)
+        self._handled = self._next - 1
+        return in_hand, tuple(left)
+
+    def take_up_saves(self) -> None:
+        """Register what was saved since the last time, in the order of the saves."""
+        cell = self._cell
+        child = self.child
+        with child.taking:
+            if child.closed_memory or child.saves.newest() <= self._taken:
+                return
+            before = self._kompyct_registration or cell.recovery
+            for save in reversed(child.saves.read()):
+                if save.sequence > self._taken:
+                    self._taken = save.sequence
+                    made = registration_of(save, cell.path, cell.runtime.bound)
+                    before = made.following(before)
+            self._kompyct_registration = before
+        if cell.stored is not None and before is not None:
+            with suppress(IncarnationEndedError):
+                cell.stored.save(before, cell.incarnation)
+
+    def save_durably(self) -> None:
+        """Take up what was saved, and return when it is on the disk.
+
+        Raises:
+            StoreError: it is not, or there is nowhere to put it.
+        """
+        self.take_up_saves()
+        cell = self._cell
+        registration = self._kompyct_registration
+        if cell.stored is None or registration is None:
+            raise StoreError(f"component {cell.path!r} is not stored")
+        cell.stored.save(registration, cell.incarnation, durably=True)
+
+    # -- its end ----------------------------------------------------------------------------
+
+    @property
+    def _kompyct_kept(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> Any:
+        """The child itself is what the incarnation keeps, but for a pause; see `close_kept`."""
+        return None if self._cell.component is self else [self]
+
+    @_kompyct_kept.setter
+    def _kompyct_kept(self, value: object) -> None:
+        """It keeps nothing else."""
+
+    def __enter__(self) -> StandIn:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the child; return when it is gone."""
+        self.end(PATIENCE)
+
+    def end(self, patience: float) -> None:
+        """End the child, by force after `patience` seconds; what it was sent is dead letters."""
+        cell = self._cell
+        child = self.child
+        if not child.gone.settled():
+            if patience and not child.is_over:
+                child.control(protocol.LEAVE)
+            cell.backend.end(child, patience, GRACE)
+            if not _wait(cell, child.gone, patience + GRACE + 1.0):
+                return  # it cannot even be killed: the kernel has it
+        message, left = self._recall()
+        for one in (message, *left):
+            if type(one) is Envelope or one is not None:
+                ending.refuse(cell, one)
+        with child.taking:
+            child.close_memory()
+
+    # -- on the thread that looks after children --------------------------------------------
+
+    def heard(self, child: Child, frame: Frame) -> None:
+        """See `Owner.heard`."""
+        kind = frame.kind
+        if kind == protocol.ANSWER:
+            self._settle(frame)
+            self._trim()
+        elif kind == protocol.AT_REST:
+            self._trim()
+        elif kind == protocol.SAVED:
+            child.board.numbers[TAKEN] = frame.number  # before the look, see `_SharedSaves`
+            self.take_up_saves()
+        elif kind == protocol.FAULT:
+            self._cell.signal(_fell, self, frame)
+        elif kind == protocol.LETTER:
+            self._not_understood(frame)
+        elif kind == protocol.RESEND:
+            self._send_again(frame)
+        else:
+            answer(self._cell, self, child, frame)
+
+    def may_send(self, child: Child) -> None:
+        """See `Owner.may_send`."""
+        cell = self._cell
+        if cell.parked and self.has_room:
+            cell._wake()
+
+    def lost(self, child: Child) -> None:
+        """See `Owner.lost`."""
+        self._cell.signal(_died, self)
+
+    def _settle(self, frame: Frame) -> None:
+        ask = self._asked.pop(frame.number, None)
+        if ask is None:
+            return
+        try:
+            data = bytes(frame.data)
+            value = unpack_exception(data) if frame.flag else decode(data)
+        except BaseException as error:  # a class that is not known here
+            ask.error = error
+        else:
+            if frame.flag:
+                ask.error = value
+            else:
+                ask.value = value
+        done: Any = ask.done
+        if isinstance(done, LockType):
+            done.release()
+        elif done is not None:
+            # It may call what somebody has added to a future: not on this thread.
+            self._cell.backend.run(Errand(self._cell, done.release))
+
+    def _trim(self) -> None:
+        handled = self.child.board.numbers[DONE]
+        sent = self._sent
+        while self._handled < handled:
+            sent.popleft()
+            self._handled += 1
+        self.may_send(self.child)
+
+    def _send_again(self, frame: Frame) -> None:
+        """Send messages one by one: one of them cannot be unpickled in the child."""
+        first = frame.number - self._handled - 1
+        for index in range(frame.messages):
+            message = self._sent[first + index]
+            is_ask = type(message) is Envelope
+            content = message.message if is_ask else message
+            number = frame.number + index
+            self.child.sender.send(pack(protocol.AGAIN, content, number=number, flag=is_ask))
+
+    def _not_understood(self, frame: Frame) -> None:
+        """The message of that number cannot be unpickled in the child, which left it out."""
+        index = frame.number - self._handled - 1
+        message = self._sent[index]
+        error = unpack_exception(bytes(frame.data))
+        self._asked.pop(frame.number, None)
+        why = f"cannot be unpickled in the child process ({type(error).__name__})"
+        refuse_unpicklable(self._cell, message, why, error)
+        self._trim()
+
+
+def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:
+    """`message` cannot go to another process: fail the ask, or make it a dead letter."""
+    content = message.message if type(message) is Envelope else message
+    if type(message) is Envelope:
+        error = UnpicklableError(
+            f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data"
+        )
+        error.__cause__ = cause
+        message.fail(error)
+    else:
+        cell.runtime.undelivered(cell, [content], f"it {why}")
+
+
+def location_in(stack: str) -> str:
+    """The innermost place in what faulthandler wrote, as `FaultContext.location`."""
+    for line in stack.splitlines():
+        file, _, rest = line.strip().partition('", line ')
+        number, _, name = rest.partition(" in ")
+        if file.startswith('File "') and number.isdigit():
+            return f"{file[6:]}:{number} in {name}"
+    return "unknown place"
+
+
+def _wait(cell: Cell, question: Ask, timeout: float) -> bool:
+    """Wait until `question` is settled; whether it was, in time."""
+    runner = here.runner
+    if runner is None:
+        settled = question.done.acquire(True, timeout)
+    else:
+        settled = runner.wait(cell, question, timeout)
+    if settled:
+        question.done.release()  # whoever else waits for it
+    return bool(settled)
+
+
+def _fell(cell: RemoteCell, stand_in: StandIn, frame: Frame) -> None:
+    """The component has faulted in its process; in the turn."""
+    if cell.component is stand_in:
+        exception = stand_in.note_fault(frame)
+        faulting.fault(cell, exception, _phase_of(cell))
+
+
+def _died(cell: RemoteCell, stand_in: StandIn) -> None:
+    """The process of the component has ended unasked; in the turn."""
+    if cell.component is stand_in:
+        stand_in.note_end()
+        faulting.fault(cell, stand_in.child.end_error(), _phase_of(cell))
+
+
+def _phase_of(cell: RemoteCell) -> Phase:
+    assert cell.elsewhere is not None
+    return cell.elsewhere.phase
