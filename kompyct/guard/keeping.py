@@ -18,7 +18,7 @@ from kompyct.guard import autosave
 from kompyct.guard.autosave import Items
 from kompyct.processes.identity import identity_of
 from kompyct.store import files, trust
-from kompyct.store.locks import FileLock
+from kompyct.store.locks import FileLock, is_locked
 
 LOCK: Final = ".lock"
 PREVIOUS: Final = ".tmp"
@@ -71,6 +71,8 @@ class Keeper:
             StoreError: it cannot be written.
         """
         trust.check_folder(os.path.dirname(self._path))
+        if not is_locked(self._lock.path):
+            self._check_absent()  # before a lock is made beside what is somebody else's
         try:
             self._lock.acquire()
         except StoreLockedError as error:
@@ -78,11 +80,7 @@ class Keeper:
                 f"autosave {self._path} belongs to a program that runs: {error}; give another path"
             ) from error
         try:
-            if os.path.lexists(self._path):
-                raise AutosaveError(
-                    f"autosave {self._path} exists already: recover it and remove it, or give "
-                    "another path"
-                )
+            self._check_absent()
             files.remove(self._path + PREVIOUS)
             self._write()
         except BaseException:
@@ -122,11 +120,21 @@ class Keeper:
                 _log.warning("an autosave that is not needed any more stays: %s", error)
 
     def release(self) -> None:
-        """Let others have the path."""
-        if self._lock.held:
+        """Let others have the path.
+
+        While there is an autosave the file of the lock stays, and says that nobody has it.
+        """
+        if self._lock.held and not os.path.lexists(self._path):
             with suppress(StoreError):  # while it is held: whoever waits for it notices
                 files.remove(self._lock.path)
         self._lock.release()
+
+    def _check_absent(self) -> None:
+        if os.path.lexists(self._path):
+            raise AutosaveError(
+                f"autosave {self._path} exists already: recover it and remove it, or give another "
+                "path"
+            )
 
     def _write(self) -> None:
         self._next = time.monotonic() + self._interval

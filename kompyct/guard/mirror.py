@@ -16,7 +16,8 @@ from kompyct.guard.autosave import Items
 from kompyct.guard.table import Reader, prepare, read_code
 from kompyct.processes.memory import HAS_MEMFD, Block
 
-_START = 1 << 16  # bytes; it grows as values come
+_START = 1 << 26  # bytes; they cost nothing before they are used
+_START_NAMED = 1 << 20  # bytes; here they may, and growing leaves the old ones behind
 
 
 class Mirror:
@@ -27,7 +28,9 @@ class Mirror:
     """
 
     def __init__(self, *, named: bool = not HAS_MEMFD) -> None:
-        self.block = Block.create(_START, named=named)
+        # Growing a memfd needs its descriptor, which some programs close with all they find: what
+        # they store finds room for long without.
+        self.block = Block.create(_START_NAMED if named else _START, named=named)
         prepare(self.block)
         self.damaged = 0
         self._reader = Reader(self.block)

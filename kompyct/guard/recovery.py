@@ -72,11 +72,18 @@ def is_active(autosave_file: Path) -> bool:
         FileNotFoundError: there is no such file, and none before it.
     """
     path = _absolute(autosave_file)
-    if is_locked(path + LOCK):
-        return True
+    if os.path.lexists(path + LOCK):
+        return is_locked(path + LOCK)
     if not os.path.lexists(path) and not os.path.lexists(path + PREVIOUS):
         raise FileNotFoundError(errno.ENOENT, "there is no autosave", path)
-    # Somebody may have removed the lock: then the file itself tells who writes it.
+    return _writer_lives(path)
+
+
+def _writer_lives(path: str) -> bool:
+    """Whether the process lives that says, in the file, that it has written it.
+
+    For where somebody has removed the lock.
+    """
     with suppress(StoreError):
         descriptor = files.open_to_read(path, follow=False)
         if descriptor is not None:
@@ -136,7 +143,10 @@ def _read(path: str, trusted: trust.Trust, max_bytes: int) -> Items:
 def _of_faultguard(data: bytes, path: str, max_bytes: int) -> Items:
     """What faultguard saved: a dictionary of pickles, pickled, in the format xz."""
     try:
-        raw = lzma.LZMADecompressor(memlimit=1 << 27).decompress(data, max_bytes)
+        decompressor = lzma.LZMADecompressor(memlimit=1 << 27)
+        raw = decompressor.decompress(data, max_bytes)
+        if not decompressor.eof:
+            raise EOFError(f"it is cut off, or has more than {max_bytes} bytes of content")
         return [(pickle.dumps(key, 5), bytes(value)) for key, value in pickle.loads(raw).items()]
     except Exception as error:  # lzma's, and whatever unpickling raises
         raise CorruptStoreError(
@@ -148,8 +158,11 @@ def _of_faultguard(data: bytes, path: str, max_bytes: int) -> Items:
 
 
 def _remove_lock(path: str) -> None:
-    """Remove what a launcher that was killed has left beside its autosave."""
-    if not os.path.exists(path + LOCK):
+    """Remove what a launcher that was killed has left beside its autosave.
+
+    One that lives on, since its rescue has failed only, needs it: see `_writer_lives`.
+    """
+    if not os.path.exists(path + LOCK) or _writer_lives(path):
         return
     lock = FileLock(path + LOCK)
     with suppress(StoreError):

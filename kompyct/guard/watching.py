@@ -73,7 +73,9 @@ class Watched:
         # The server of `multiprocessing` may be dead instead: then its child must not write on.
         if not self._own:
             self.end()
-        self._process.join(_GRACE)
+        # Without a limit for one's own child, which is dead: with one, `join` would watch a pipe
+        # that what the application has started may still hold.
+        self._process.join(None if self._own else _GRACE)
         code = self._process.exitcode
         pid = self._process.pid or 0
         oom = self._witness.saw_a_kill()
