@@ -327,6 +327,50 @@ def test_copies_end_within_a_second_of_their_original(depth: int) -> None:
     assert float(told) < 1.0
 
 
+def test_a_copy_whose_original_died_during_the_fork_ends_at_once() -> None:
+    """Before it could ask to be killed with it: it looks whose child it is."""
+    (told,) = lines("""
+        reading, writing = os.pipe()
+        fork = os.fork
+        def fork_and_die():
+            original = os.getpid()
+            pid = fork()
+            if pid == 0:
+                os.kill(original, signal.SIGKILL)
+                while os.getppid() == original:
+                    time.sleep(0.001)
+            return pid
+        root = os.fork()
+        if root == 0:
+            os.close(reading)
+            signal.alarm(0)
+            os.fork = fork_and_die
+            snapshot()
+            os.write(writing, b"still running")
+            time.sleep(60)
+        os.close(writing)
+        os.waitpid(root, 0)
+        print(os.read(reading, 20))
+        """)
+    assert told == "b''"
+
+
+def test_a_thread_that_is_about_to_be_gone_is_waited_for() -> None:
+    """As one that was joined just now, whose system thread may live a moment longer."""
+    (told,) = lines("""
+        pthread = ctypes.CDLL(None)
+        thread = ctypes.c_ulong()
+        nap = ctypes.cast(pthread.usleep, ctypes.c_void_p)
+        assert pthread.pthread_create(ctypes.byref(thread), None, nap, ctypes.c_void_p(20000)) == 0
+        assert len(os.listdir("/proc/self/task")) == 2
+        here = snapshot()
+        if here:
+            os._exit(0)
+        print(here.exit_code)
+        """)
+    assert told == "0"
+
+
 def test_a_waiting_copy_that_is_killed_takes_those_inside_along() -> None:
     """The root is told that its copy was killed, and the copy inside holds no pipe any more."""
     assert lines("""

@@ -91,17 +91,13 @@ def test_a_handler_of_sigchld_that_reaps_every_child_does_not_take_the_copy_away
         reading, writing = os.pipe()
         other = os.fork()
         if other == 0:
-            os.close(writing)
             os.read(reading, 1)
             os._exit(0)
-        os.close(reading)
         here = snapshot()
         if here:
-            os.close(writing)
+            os.write(writing, b"end")
+            wait_for_zombie(other)
             os._exit(6)
-        os.close(writing)
-        while not reaped:
-            time.sleep(0.001)
         print(here.exit_code, reaped == [other, "none left"])
         """) == ["6 True"]
 
@@ -174,6 +170,92 @@ def test_another_thread_that_waits_for_any_child_may_take_the_end_away() -> None
         thread.join()
         """)
     assert told.endswith("ended, and something else in the original learnt how")
+
+
+def test_what_came_at_the_very_end_of_the_copy_is_still_the_copys() -> None:
+    """Given an interrupt and the end of the copy before the original has looked once, then neither
+    the interrupt nor the SIGCHLD finds the original."""
+    assert lines("""
+        signal.signal(signal.SIGCHLD, lambda number, frame: print("a child"))
+        waitpid = os.waitpid
+        def late(pid, options):
+            wait_for_zombie(pid)
+            return waitpid(pid, options)
+        os.waitpid = late
+        here = snapshot()
+        if here:
+            os.kill(os.getppid(), signal.SIGINT)
+            os._exit(6)
+        print(here.exit_code)
+        """) == ["6"]
+
+
+def test_an_end_that_is_told_to_another_thread_only_is_noticed() -> None:
+    """Forced, with threads: a SIGCHLD that comes while the original does not wait for it goes to
+    any thread, where it is lost; here the copy ends between the look at it and the wait."""
+    assert lines("""
+        ended = threading.Event()
+        thread = threading.Thread(target=ended.wait)
+        thread.start()
+        waitpid = os.waitpid
+        def early(pid, options):
+            told = waitpid(pid, options)
+            if not told[0]:
+                wait_for_zombie(pid)
+            return told
+        os.waitpid = early
+        here = snapshot(force=True)
+        if here:
+            time.sleep(0.1)
+            os._exit(6)
+        print(here.exit_code)
+        ended.set()
+        """) == ["6"]
+
+
+def test_an_exception_of_a_handler_at_any_moment_leaves_no_copy() -> None:
+    """Signals whose handlers raise, in a storm: each is raised before the copy is made, or ends
+    the copy; none is raised with the copy left behind."""
+    (told,) = lines("""
+        class Stopped(Exception):
+            pass
+        armed = False
+        def stop(number, frame):
+            global armed
+            if armed:
+                armed = False
+                raise Stopped
+        signal.signal(signal.SIGTERM, stop)
+        original = os.getpid()
+        storm = os.fork()
+        if storm == 0:
+            for number in range(1_000_000):
+                if os.getppid() != original:
+                    os._exit(0)
+                os.kill(original, signal.SIGTERM)
+                time.sleep(0.0001 * (number % 50))
+        ends = time.monotonic() + 2.0
+        stopped = taken = 0
+        while time.monotonic() < ends:
+            try:
+                armed = True
+                if snapshot():
+                    time.sleep(0.0002 * (taken % 2))
+                    os._exit(0)
+                armed = False
+                taken += 1
+            except Stopped:
+                if is_in_snapshot():
+                    os._exit(0)
+                stopped += 1
+        os.kill(storm, signal.SIGKILL)
+        os.waitpid(storm, 0)
+        try:
+            print("left", os.waitpid(-1, os.WNOHANG))
+        except ChildProcessError:
+            print(stopped > 20, taken > 0, signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        """)
+    assert told == "True True set()"
 
 
 def test_an_alarm_of_the_original_rings_when_it_goes_on() -> None:

@@ -113,15 +113,14 @@ def process_snapshot(
     flush_output()
     terminal = Terminal.remembered()
     index, original, order = len(_TAKEN), os.getpid(), mmap.mmap(-1, _NUMBER_BYTES)
-    with signals_held():
+    with signals_held() as mask:
         pid = _fork()
         if not pid:
             become_copy(original, caller)
             _TAKEN.append(_Taken(os.getpid(), taken_at, order))
             return ProcessSnapshot(index, os.getpid(), in_copy=True)
-        status = wait_for(pid, threaded=threaded)
+        status = wait_for(pid, mask, threaded=threaded)
         target = int.from_bytes(order, "little") - 1
-        order.close()
         if 0 <= target < index:
             _leave_for(target)
         terminal.restore()

@@ -26,20 +26,20 @@ _FOR_EVER = 3600.0
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold back signals, in the original until it goes on, in the copy until it has begun.
+def signals_held() -> Iterator[set[int]]:
+    """Block all signals, and give the mask with which the original is to wait.
 
-    They are blocked before the fork, so that no Ctrl+C falls between. SIGCHLD is not ignored
-    meanwhile, for the system tells nobody how a child ended if it is.
+    They are blocked before the fork: neither a Ctrl+C nor an exception from a handler falls
+    between. SIGCHLD is not ignored meanwhile, for then the system tells nobody how a child ended.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
     original = os.getpid()
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)  # may raise a Ctrl+C that came before
+        _block_all()  # may raise what a handler raises that was due before
         if ignored:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        yield
+        yield {int(number) for number in mask} | _HELD
     finally:
         try:
             if ignored:
@@ -50,39 +50,55 @@ def signals_held() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def wait_for(copy: int, *, threaded: bool) -> int | None:
-    """Wait until the copy has ended, with signals held; None if its status was taken away.
+def wait_for(copy: int, mask: set[int], *, threaded: bool) -> int | None:
+    """Wait until the copy has ended; None if its status was taken away.
 
-    An interrupt that was sent to this process alone, as by `kill`, is passed on. An exception from
-    a handler of another signal ends the copy, and goes on from here.
+    To be called, and left, with all signals blocked. An interrupt that was sent to this process
+    alone, as by `kill`, is passed on. An exception from a handler of another signal ends the copy,
+    and goes on from here.
 
     Args:
         copy: the number of a child that has not been waited for.
+        mask: the signals that are to stay blocked while it waits.
         threaded: whether other threads might get the signal that a child has ended, or wait for
             any child.
     """
     patience = _LOOK if threaded else _FOR_EVER
+    status: int | None = None
     try:
         while True:
+            # With all signals blocked, so that whatever is raised is raised before this.
             ended, status = os.waitpid(copy, os.WNOHANG)
             if ended:
-                _settle()
-                return status
+                break
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             told = signal.sigtimedwait(_AWAITED, patience)
+            _block_all()
             # Codes above 0 are the kernel's: the terminal has told the copy too.
             if told is not None and told.si_signo in _INTERRUPTS and told.si_code <= 0:
                 os.kill(copy, told.si_signo)
-    except ChildProcessError:
-        _settle()
-        return None
+    except (ChildProcessError, ProcessLookupError):  # another thread has waited for it
+        status = None
     except BaseException:
-        # Not waited for yet, so the number is still the copy's.
-        with suppress(ProcessLookupError):
-            os.kill(copy, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(copy, 0)
-        _settle()
+        try:
+            _block_all()  # may raise once more, having blocked them
+        finally:
+            _end(copy)
+            _settle()
         raise
+    _settle()
+    return status
+
+
+def _block_all() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _end(copy: int) -> None:
+    """Kill the copy, which has not been waited for, so that the number is still its own."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(copy, signal.SIGKILL)
+        os.waitpid(copy, 0)
 
 
 def _settle() -> None:

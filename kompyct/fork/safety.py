@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kompyct.errors import ForkMissingError, ForkUnsafeError
 
-_SETTLING = 0.1
+_SETTLING = 0.5
 """Seconds that a thread which was joined may take to be gone from the system's list."""
 
 

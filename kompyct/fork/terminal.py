@@ -7,7 +7,6 @@ group that is no more.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,19 +39,18 @@ class Terminal:
         return Terminal()
 
     def restore(self) -> None:
-        """Make it so again, unless the shell has put this process in the background since."""
+        """Make it so again, unless the shell has put this process in the background since.
+
+        To be called with SIGTTOU blocked: who is in the background and changes the terminal is
+        stopped by it.
+        """
         if self.descriptor is None:
             return
-        # Who is in the background and changes the terminal is stopped, if this is not blocked.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
-            with suppress(OSError, termios.error):
-                if _has_ended(os.tcgetpgrp(self.descriptor)):
-                    os.tcsetpgrp(self.descriptor, os.getpgrp())
-                if os.tcgetpgrp(self.descriptor) == os.getpgrp():
-                    termios.tcsetattr(self.descriptor, termios.TCSANOW, list(self.attributes))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with suppress(OSError, termios.error):
+            if _has_ended(os.tcgetpgrp(self.descriptor)):
+                os.tcsetpgrp(self.descriptor, os.getpgrp())
+            if os.tcgetpgrp(self.descriptor) == os.getpgrp():
+                termios.tcsetattr(self.descriptor, termios.TCSANOW, list(self.attributes))
 
 
 def _has_ended(group: int) -> bool:

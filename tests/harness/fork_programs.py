@@ -24,6 +24,10 @@ from pathlib import Path
 from kompyct.errors import *
 from kompyct.fork import *
 signal.alarm({alarm})
+
+def wait_for_zombie(pid):
+    while Path(f"/proc/{{pid}}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.001)
 """
 
 _LAUNCHER = """
