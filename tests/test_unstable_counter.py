@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from examples.unstable_counter import __main__ as demo
 from examples.unstable_counter.careful import CarefulCounter
 from examples.unstable_counter.counter import GetCount, UnstableCounter
 from kompyct import ComponentRef
@@ -268,6 +270,32 @@ def test_the_demo_shows_faults_a_kill_an_orderly_end_and_the_remedy() -> None:
     may be late, so one is asked for. The last two lines are in virtual time: the numbers above.
     """
     check_demo(run_demo("3.5"), least_faults=1)
+
+
+class Written(list[str]):
+    """Stands for `sys.stdout`: what is written, by whichever thread, piece for piece."""
+
+    def write(self, piece: str) -> None:
+        self.append(piece)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_each_line_is_written_in_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given events, which another thread prints, then none gets into the midst of a line.
+
+    By hand: two starts and two counts; the second start goes on from the first, which is told.
+    """
+    written = Written()
+    monkeypatch.setattr(sys, "stdout", written)
+    for _ in range(2):
+        demo.run(0.02, tmp_path / "state")
+    assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in written), written
+    kinds = Counter(re.sub(r"[\d.]+.*", "", piece).strip() or "event" for piece in written)
+    assert kinds == {"starts at:": 2, "count:": 2, "event": 1}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from examples.unstable_counter import counter
 from examples.unstable_counter.careful import CarefulCounter
-from examples.unstable_counter.counter import GetCount, UnstableCounter
+from examples.unstable_counter.counter import GetCount, UnstableCounter, show
 from kompyct.events import ComponentEnded, ComponentFaulted, ComponentRecovered, Event
 from kompyct.testing import TestSystem
 
@@ -25,27 +25,26 @@ UNTIL_KILL = 2.3  # seconds; the second save is 2 s after the start
 UNTIL_END = 0.3  # seconds
 
 
-def show_since(began: float) -> Callable[[Event], None]:
+def showing_since(began: float) -> Callable[[Event], None]:
     """What prints a line for each fault and each recovery; `began` as `time.monotonic`."""
 
-    def show(event: Event) -> None:
+    def show_event(event: Event) -> None:
         at = f"{event.time - began:6.2f} s"
         if isinstance(event, ComponentFaulted) and event.kind == "exception":
-            print(f"{at}  fault: {event.error}; suspect {event.suspect}", flush=True)
+            show(f"{at}  fault: {event.error}; suspect {event.suspect}")
         elif isinstance(event, ComponentRecovered):
             cause = "" if event.kind == "exception" else f" from {event.kind.upper()}"
-            print(
+            show(
                 f"{at}  recovered{cause}: incarnation {event.incarnation}, from a snapshot "
-                f"{event.snapshot_age:.2f} s old, in {event.downtime * 1000:.2f} ms",
-                flush=True,
+                f"{event.snapshot_age:.2f} s old, in {event.downtime * 1000:.2f} ms"
             )
 
-    return show
+    return show_event
 
 
 def run(seconds: float, store: str | Path) -> None:
     """The counter itself, with a line for each event."""
-    counter.main(seconds, store, on_event=show_since(time.monotonic()))
+    counter.main(seconds, store, on_event=showing_since(time.monotonic()))
 
 
 def run_and_kill(store: Path) -> None:

@@ -1,6 +1,7 @@
 """A counter that overflows, faults, and resumes from its last snapshot, whatever has ended it."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,12 @@ def main(
     with ComponentSystem(store=store, on_event=on_event) as system:
         counter = system.create(UnstableCounter, name="counter")
         system.start(counter).result()
-        print("starts at:", counter.ask(GetCount(), timeout=1.0), flush=True)
+        show(f"starts at: {counter.ask(GetCount(), timeout=1.0)}")
         time.sleep(seconds)
-        print("count:", counter.ask(GetCount(), timeout=1.0), flush=True)
+        show(f"count: {counter.ask(GetCount(), timeout=1.0)}")
+
+
+def show(line: str) -> None:
+    """Print `line` in one piece; `print` would let a line of another thread in before its end."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
