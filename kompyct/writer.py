@@ -21,7 +21,7 @@ from kompyct.errors import StoreError
 from kompyct.events import Event
 from kompyct.store.segments import Damage
 from kompyct.stored import Stored, Unsettled, prepare
-from kompyct.waiting import here
+from kompyct.waiting import blocked, here
 
 if TYPE_CHECKING:
     from kompyct.messages import Ask
@@ -95,7 +95,7 @@ class Writer:
         self._threaded = threaded
         self._writing = threading.Lock()  # held by who writes, so that entries keep their order
         self._changed = threading.Condition()  # protects all that follows
-        self._queue: deque[Stored] = deque()  # what is not settled, and is not being written
+        self._queue: deque[Stored] = deque()  # what is not settled
         self._thread: threading.Thread | None = None
         self._alarm: Alarm | None = None
         self._behind = False  # whether something in the queue is to be written behind
@@ -142,9 +142,8 @@ class Writer:
                         self._rouse()
                     raise
                 self._leave(turn)
-            self._gather()
             try:
-                self._write_now()
+                self._write_now(gather=True)
             except StoreError:
                 if stored.settled < touched:  # else it was another one's that could not be written
                     raise
@@ -238,10 +237,13 @@ class Writer:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
-    def _write_now(self) -> None:
+    def _write_now(self, *, gather: bool = False) -> None:
         """Write the queue, and give back the right to, `_writing`, which is held."""
         try:
-            self._write()
+            with blocked():
+                if gather:
+                    self._gather()
+                self._write()
         except BaseException:
             with self._changed:
                 self._behind = True
@@ -320,9 +322,10 @@ class Writer:
         """Write the queue; `_writing` is held."""
         with self._changed:
             self._behind = False  # before the look: who comes after it says so again
-        batch = [self._queue.popleft() for _ in range(len(self._queue))]
-        if not batch:
+        taken = self._queue.copy()  # it stays there until it is written: Ctrl+C loses nothing
+        if not taken:
             return
+        batch = tuple(dict.fromkeys(taken))  # Ctrl+C may have left what was written
         self._expected = len(batch)
         unsettled: list[tuple[Stored, Unsettled]] = []
         try:
@@ -331,13 +334,19 @@ class Writer:
             self._settle(unsettled)
         except BaseException as error:
             if isinstance(error, StoreError) and error.errno in _TOO_MUCH and len(batch) > 1:
-                batch = self._write_each(unsettled)
-            self._queue.extendleft(reversed(batch))
+                self._queue.extend(self._write_each(unsettled))
+                self._forget(len(taken))
             if isinstance(error, StoreError) or not isinstance(error, Exception):
                 raise
             raise StoreError(
                 f"{self.store.owner}: the store raised {type(error).__qualname__}; see the cause"
             ) from error
+        self._forget(len(taken))
+
+    def _forget(self, count: int) -> None:
+        """Take as many from the head of the queue, to whose end others add; `_writing` is held."""
+        for _ in range(count):
+            self._queue.popleft()
 
     def _write_each(self, unsettled: list[tuple[Stored, Unsettled]]) -> list[Stored]:
         """Write one after the other what is too much together; returns what could not be."""

@@ -87,7 +87,7 @@ LONGER = {
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
     "stand_in": (475, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (375, "the other side of the same protocol"),
-    "writer": (390, "who writes, who sleeps and who is woken are one protocol, proved as one"),
+    "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (580, "all system calls on durable files: one place for one thing"),
     "store.segments": (385, "the walk over records and damages is one thing"),
     "store.directory": (410, "one lock over all of it"),

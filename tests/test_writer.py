@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kompyct import ComponentRef, ComponentSystem, FaultContext, RecoveryHandler, State
+from kompyct.backends import pool
 from kompyct.codecs import decode
 from kompyct.errors import ArgumentError, IncarnationEndedError, NotStartedError, StoreError
 from kompyct.events import (
@@ -253,6 +254,39 @@ def test_durable_from_many_threads_is_durable_for_each() -> None:
             assert ref.ask(Do(lambda it: "at the end of the queue"), LIMIT)
     assert wrong == []
     assert [store.values(ref.path)[-1] for ref in refs] == [29] * 8
+
+
+@pytest.mark.parametrize("told_first", [False, True])
+def test_a_pool_goes_on_while_a_durable_save_waits_for_the_disk(
+    monkeypatch: pytest.MonkeyPatch, told_first: bool
+) -> None:
+    """PERFORMANCE, durable: others of a pool save meanwhile, so that the next sync is for all.
+
+    The watchdog, which would help after some looks, looks once in a long time here.
+    """
+    monkeypatch.setattr(pool, "TICK", 10 * LIMIT)
+    saving, handled = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    class SlowStore(WatchedStore):
+        def save(self, entries: Sequence[Entry]) -> None:
+            saving.set()
+            in_time.append(handled.wait(LIMIT))
+            super().save(entries)
+
+    def save_durably(component: Any) -> None:
+        if told_first:
+            other.tell(lambda it: handled.set())
+        component.set_recovery_function(recover, snapshot=1, durability="durable")
+
+    with ComponentSystem(store=SlowStore(), backend="pool") as system:
+        saver, other = create(system, "saver"), create(system, "other")
+        saver.tell(save_durably)
+        assert saving.wait(LIMIT)
+        if not told_first:
+            other.tell(lambda it: handled.set())
+        assert handled.wait(LIMIT)
+    assert in_time[0]
 
 
 def test_durable_needs_store_and_name(make_bench: MakeBench, store: WatchedStore) -> None:

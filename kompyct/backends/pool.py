@@ -2,9 +2,10 @@
 
 Ready items wait in a queue; workers run one turn of each and put it back if it has more. Under
 the GIL a second worker makes nothing faster, so one is enough while it makes progress. More come
-when a blocking ask from inside a component announces itself, and when the watchdog, which looks
-every 10 ms while anything runs, finds items waiting and a worker still in the turn it was in
-before. Such a worker counts as blocked; when it returns and another one runs, it parks.
+when a blocking ask or a durable save from inside a component announces itself, and when the
+watchdog, which looks every 10 ms while anything runs, finds items waiting and a worker still in
+the turn it was in before. Such a worker counts as blocked; when it returns and another one runs,
+it parks.
 
 `idle` says that no worker is running. As with a mailbox's `asleep`, who makes an item ready looks
 at it afterwards, and the last worker looks at the queue after setting it: no item is forgotten.
@@ -38,7 +39,6 @@ MAX_WORKERS = 512
 
 SPARE_WORKERS = 8
 """Parked workers that stay; others end after a second without work."""
-
 
 STACK_OF_START = 20
 """Frames that the start of a thread may take at most, with room to spare."""
@@ -390,3 +390,11 @@ class _Worker(threading.Thread):
             return bool(envelope.done.acquire(True, timeout))
         finally:
             self.pool.unblock(self)
+
+    def block(self) -> None:
+        """See `waiting.blocked`."""
+        self.pool.block(self)
+
+    def unblock(self) -> None:
+        """See `waiting.blocked`."""
+        self.pool.unblock(self)

@@ -76,14 +76,20 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "what could not be saved leaves the queue", Writer, "_write",
-        "self._queue.extendleft(reversed(batch))",
-        "pass",
+        """
+        if isinstance(error, StoreError) or not isinstance(error, Exception):
+            raise
+        """,
+        """
+        self._forget(len(taken))
+        raise
+        """,
         ("FailSave",),
     ),
     Mutant(
-        "what is taken stays in the queue", Writer, "_write",
-        "batch = [self._queue.popleft() for _ in range(len(self._queue))]",
-        "batch = list(self._queue)",
+        "what is written stays in the queue", Writer, "_forget",
+        "self._queue.popleft()",
+        "pass",
         ("SaveWrite",),
     ),
     Mutant(
@@ -206,17 +212,6 @@ HARMLESS: tuple[tuple[Mutant, str], ...] = (
         ),
         "The count is read first. What was said after that is at most newer than the count says: "
         "it is written now, and once more looked at later, when there is nothing left to write.",
-    ),
-    (
-        Mutant(
-            "what could not be saved goes to the end of the queue", Writer, "_write",
-            "self._queue.extendleft(reversed(batch))",
-            "self._queue.extend(batch)",
-            ("FailSave", "FailFlush", "EndAnew"),
-        ),
-        "A batch is written as a whole, and holds a component once. Two components of one name, "
-        "the second created when the first had ended, are told apart by their incarnations: the "
-        "store leaves out what is older than what it has (S-06).",
     ),
 )  # fmt: skip
 """Mutants that no scenario can catch, each with the reason."""
