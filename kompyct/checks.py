@@ -1,14 +1,30 @@
-"""What is refused of a component's class, or warned of in its recovery function?"""
+"""What is refused of a program or a component's class, or warned of in a recovery function?"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
-from kompyct.errors import InvalidComponentError, ReservedNameError
+from kompyct.errors import InvalidComponentError, ProcessStartError, ReservedNameError
 from kompyct.fault_classes import FaultClass
+
+
+def refuse_while_inheriting() -> None:
+    """Refuse to begin in a child process that is only just importing the main module.
+
+    Raises:
+        ProcessStartError: the program has no `__main__` guard: the child would start over what
+            its parent does, children included.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise ProcessStartError(
+            "a child process imports the program's main module, and that goes on to do what only "
+            "the program itself is to do; put that under `if __name__ == '__main__':`"
+        )
 
 
 def check_class(cls: type[Any], base: type[Any]) -> None:

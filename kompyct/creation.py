@@ -12,9 +12,11 @@ from kompyct.errors import (
     ComponentCreateError,
     DuplicateNameError,
     InvalidComponentError,
+    ProcessStartError,
     RecoveryImportError,
     ReservedNameError,
     StoreError,
+    UnpicklableError,
 )
 from kompyct.lifecycle import State
 from kompyct.recovery import RecoveryJob
@@ -116,8 +118,10 @@ _AS_THEMSELVES = (
     KeyboardInterrupt,
     InvalidComponentError,
     ReservedNameError,
+    ProcessStartError,
     RecoveryImportError,
     StoreError,
+    UnpicklableError,
 )
 
 

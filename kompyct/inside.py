@@ -34,7 +34,7 @@ from kompyct.processes.board import (
     PHASES,
     Board,
 )
-from kompyct.processes.frames import READ_BYTES, BlockingSender, Frame, Incoming, raw
+from kompyct.processes.frames import BlockingSender, Frame, Incoming, raw
 from kompyct.processes.memory import Block
 from kompyct.processes.protocol import Making
 from kompyct.processes.saves import Saves
@@ -143,12 +143,14 @@ class Loop:
         Args:
             until: nanoseconds on the clock; how long to wait. None: for whatever comes first.
         """
-        with self._alarms_lock:
-            self.due = self._alarms.next_due()
-        if until is None or (self.due is not None and self.due < until):
-            until = self.due
+        if self.due is not None:
+            with self._alarms_lock:
+                self.due = self._alarms.next_due()
+            if until is None or (self.due is not None and self.due < until):
+                until = self.due
         self._read(None if self._has_control() else until)  # control is on its way
-        self._ring_alarms()
+        if self.due is not None:
+            self._ring_alarms()
 
     def _read(self, until: int | None) -> None:
         wait = None if until is None else max(until - self.now(), 0) / 1_000_000
@@ -157,10 +159,10 @@ class Loop:
                 with suppress(BlockingIOError):
                     self._bell.recv(4096)
                 continue
-            data = self._connection.recv(READ_BYTES)
-            if not data:
+            frames = self._incoming.receive(self._connection)
+            if frames is None:
                 leave(0)  # the parent is gone, or has no use for this process any more
-            for frame in self._incoming.feed(data):
+            for frame in frames:
                 self._take(frame)
 
     def _take(self, frame: Frame) -> None:

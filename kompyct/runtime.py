@@ -21,6 +21,7 @@ from kompyct import signals
 from kompyct.backends import Graveyard, check_kind, make_backend
 from kompyct.backends.manual import ManualBackend, ManualFuture
 from kompyct.cell import Cell
+from kompyct.checks import refuse_while_inheriting
 from kompyct.clock import Clock, ManualClock, SystemClock
 from kompyct.codecs import PICKLE, Codec
 from kompyct.errors import (
@@ -78,6 +79,7 @@ class Runtime:
         durability: Durability = "memory",
         trust: Literal["local"] | bytes = "local",
     ) -> None:
+        refuse_while_inheriting()
         self.system = system
         self.codec = codec  # of every snapshot
         self.durability = durability  # of saves that are not told otherwise
@@ -174,7 +176,16 @@ class Runtime:
         return self._graveyard
 
     def proxy(self, ref: ComponentRef[Any]) -> pykka.ActorProxy[Any]:
-        """See `ComponentRef.proxy`."""
+        """See `ComponentRef.proxy`.
+
+        Raises:
+            ArgumentTypeError: the component is in another process.
+        """
+        if ref._cell.backend.kind == "process":
+            raise ArgumentTypeError(
+                f"component {ref.path!r} is in a process of its own, and a proxy needs the "
+                "object itself; use tell and ask"
+            )
         from kompyct.pykka_actors import proxy  # the one owner of pykka's proxies
 
         return proxy(ref)
@@ -242,6 +253,12 @@ class Runtime:
         from kompyct.remote import RemoteCell  # with what it needs; few systems have them
 
         return RemoteCell(self, next(self.numbers), name, factory, backend, options)
+
+    def take_up_saves(self) -> None:
+        """Have what components in other processes have saved on its way to the store."""
+        if "process" in self._backends:
+            for cell in self.registry.in_start_order():
+                cell.take_up_saves()
 
     def begin_shutdown(self, limit: float, drain: int) -> None:
         """Set the end going, once.

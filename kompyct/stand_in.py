@@ -297,14 +297,14 @@ class StandIn(Component[Any]):
     # -- its end ----------------------------------------------------------------------------
 
     @property
-    def _kompyct_kept(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self,
-    ) -> Any:
+    def _kompyct_kept(self) -> Any:
         """The child itself is what the incarnation keeps, but for a pause; see `close_kept`."""
         return None if self._cell.component is self else [self]
 
     @_kompyct_kept.setter
-    def _kompyct_kept(self, value: object) -> None:
+    def _kompyct_kept(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, value: object
+    ) -> None:
         """It keeps nothing else."""
 
     def __enter__(self) -> StandIn:
@@ -323,6 +323,8 @@ class StandIn(Component[Any]):
         """End the child, by force after `patience` seconds; what it was sent is dead letters."""
         cell = self._cell
         child = self.child
+        if child.closed_memory:  # by `on_kill`
+            return
         if not child.gone.settled():
             if patience and not child.is_over:
                 child.control(protocol.LEAVE)

@@ -309,6 +309,7 @@ class ComponentSystem:
         writer = self._runtime.writer
         if writer is None:
             raise StoreError(f"system {self.name!r} has no store; give it store=")
+        self._runtime.take_up_saves()
         writer.flush()
 
     def recover(self) -> tuple[ComponentRef[Any], ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 import os
-import selectors
+import select
 import signal
 import socket
 import threading
@@ -34,6 +34,9 @@ _logger = logging.getLogger("kompyct")
 
 ENTRY = "kompyct.inside:ready"
 """What a child runs."""
+
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
 
 UNREACHABLE = 0.5
 """Seconds a child may live on after it has closed its connection."""
@@ -59,9 +62,11 @@ class ProcessBackend:
         self._children: dict[int, Child] = {}
         self._statuses: dict[int, int | None] = {}  # of children that are still being heard
         self._heap: list[tuple[float, int, Callable[[], object]]] = []
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
+        self._watched: dict[int, tuple[Callable[[Any, int], object], Any]] = {}
         self._starter: Any = None
-        self._connection: Any = None  # the starter's, as registered
+        self._connection: Any = None  # the starter's, as it is watched
+        self._starter_descriptor: int | None = None
         self._witness: OomWitness | None = None
 
     # -- as a backend -----------------------------------------------------------------------
@@ -156,18 +161,20 @@ class ProcessBackend:
     def _register(self, child: Child) -> None:
         """Watch what there is to be watched of the connection of `child`."""
         if child.number in self._children and child.connection.fileno() >= 0:
-            events = selectors.EVENT_READ
+            events = _READ
             if child.sender.is_full:
-                events |= selectors.EVENT_WRITE
-            with suppress(KeyError):  # it has been closed by the child
-                self._selector.modify(child.connection, events, (self._talk, child))
+                events |= _WRITE
+            with suppress(OSError):  # it has been closed by the child
+                self._poll.modify(child.connection, events)
 
     def _look_after(self) -> None:
-        self._selector.register(self._bell, selectors.EVENT_READ, (self._take_orders, None))
+        self._watch(self._bell.fileno(), self._take_orders, None)
         try:
             while not self._closed:
-                for key, events in self._selector.select(self._patience()):
-                    call, about = key.data
+                for descriptor, events in self._poll.poll(self._patience()):
+                    if descriptor not in self._watched:  # by what came before it
+                        continue
+                    call, about = self._watched[descriptor]
                     try:
                         call(about, events)
                     except Exception:  # a bug: the other children must be looked after
@@ -181,6 +188,15 @@ class ProcessBackend:
             self._bell.recv(4096)
         while self._orders:
             self._orders.popleft()()
+
+    def _watch(self, descriptor: int, call: Callable[[Any, int], object], about: Any) -> None:
+        self._watched[descriptor] = (call, about)
+        self._poll.register(descriptor, _READ)
+
+    def _unwatch(self, descriptor: int | None) -> None:
+        if descriptor is not None and self._watched.pop(descriptor, None) is not None:
+            with suppress(OSError):
+                self._poll.unregister(descriptor)
 
     def _patience(self) -> float | None:
         return max(self._heap[0][0] - time.monotonic(), 0.0) if self._heap else None
@@ -213,14 +229,12 @@ class ProcessBackend:
             self._note(news)
         connection = self._starter.connection
         if connection is not self._connection:
-            if self._connection is not None:
-                with suppress(KeyError, ValueError):
-                    self._selector.unregister(self._connection)
+            self._unwatch(self._starter_descriptor)
             self._connection = connection
+            self._starter_descriptor = None
             if connection is not None:
-                self._selector.register(
-                    connection, selectors.EVENT_READ, (self._hear_starter, None)
-                )
+                self._starter_descriptor = connection.fileno()
+                self._watch(connection.fileno(), self._hear_starter, None)
 
     def _note(self, news: News) -> None:
         child = self._children.get(news.number)
@@ -230,9 +244,9 @@ class ProcessBackend:
             return
         if isinstance(news, Started):
             child.started(news.pid, news.pidfd)
-            self._selector.register(child.connection, selectors.EVENT_READ, (self._talk, child))
-            self._selector.register(child.crash, selectors.EVENT_READ, (self._crash, child))
-            self._selector.register(news.pidfd, selectors.EVENT_READ, (self._gone, child))
+            self._watch(child.connection.fileno(), self._talk, child)
+            self._watch(child.crash, self._crash, child)
+            self._watch(news.pidfd, self._gone, child)
             self._register(child)
         elif isinstance(news, Ended):
             self._statuses[news.number] = news.status
@@ -246,31 +260,30 @@ class ProcessBackend:
             self._finish(child)
 
     def _talk(self, child: Child, events: int) -> None:
-        if events & selectors.EVENT_WRITE and child.sender.resume():
+        if events & _WRITE and child.sender.resume():
             self._register(child)
             if child.owner is not None:
                 child.owner.may_send(child)
-        if events & selectors.EVENT_READ and not child.read():
-            self._selector.unregister(child.connection)
+        if events & ~_WRITE and not child.read():
+            self._unwatch(child.connection.fileno())
             self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
     def _crash(self, child: Child, events: int) -> None:
         if not child.read_crash():
-            self._selector.unregister(child.crash)
+            self._unwatch(child.crash)
 
     def _gone(self, child: Child, events: int) -> None:
         """Its process has ended; how, the starter knows, or learns just now."""
         assert child.pid is not None
-        self._selector.unregister(child.pidfd)  # type: ignore[arg-type]
+        self._unwatch(child.pidfd)
         self._starter.reap(child.number, child.pid)
         self._hear_starter(None, 0)
 
     def _bury(self, child: Child) -> None:
         status = self._statuses.pop(child.number)
         del self._children[child.number]
-        for watched in (child.connection, child.crash, child.pidfd):
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(watched)  # type: ignore[arg-type]
+        for watched in (child.connection.fileno(), child.crash, child.pidfd):
+            self._unwatch(watched)
         child.read_all()
         while child.read_crash() and _has_more(child.crash):
             pass
@@ -294,9 +307,10 @@ class ProcessBackend:
             child.signal(signal.SIGKILL)
         until = time.monotonic() + 1.0
         while self._children and time.monotonic() < until:
-            for key, events in self._selector.select(0.05):
-                call, about = key.data
-                call(about, events)
+            for descriptor, events in self._poll.poll(0.05):
+                if descriptor in self._watched:
+                    call, about = self._watched[descriptor]
+                    call(about, events)
         if self._starter is not None:
             self._starter.close()
             for news in self._starter.news():
@@ -304,12 +318,10 @@ class ProcessBackend:
         for child in tuple(self._children.values()):
             self._finish(child)
         self._children.clear()
-        self._selector.close()
+        self._poll.close()
         self._bell.close()
         self._ring.close()
 
 
 def _has_more(descriptor: int) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        return bool(selector.select(0))
+    return bool(select.select([descriptor], [], [], 0)[0])

@@ -19,7 +19,7 @@ from kompyct.errors import ProcessExitError, ProcessStartError
 from kompyct.messages import Ask, new_ask
 from kompyct.processes.board import BOARD_BYTES, CONTROL, Board
 from kompyct.processes.exits import ProcessExit
-from kompyct.processes.frames import READ_BYTES, Frame, Incoming, PatientSender, pack
+from kompyct.processes.frames import Frame, Incoming, PatientSender, pack
 from kompyct.processes.memory import HAS_MEMFD, Block
 from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
 from kompyct.processes.saves import FIRST_BYTES, Saves
@@ -144,25 +144,25 @@ class Child:
     def read(self) -> bool:
         """Hear what it has said, a part of it at once; False at the end."""
         try:
-            data = self.connection.recv(READ_BYTES)
+            frames = self._incoming.receive(self.connection)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        for frame in self._incoming.feed(data):
+        for frame in frames or ():
             self._hear(frame)
-        return bool(data)
+        return frames is not None
 
     def read_all(self) -> None:
         """Hear what it had said before it ended."""
         while True:
             try:
-                data = self.connection.recv(READ_BYTES)
+                frames = self._incoming.receive(self.connection)
             except OSError:
                 return
-            if not data:
+            if frames is None:
                 return
-            for frame in self._incoming.feed(data):
+            for frame in frames:
                 self._hear(frame)
 
     def read_crash(self) -> bool:

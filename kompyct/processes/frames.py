@@ -12,6 +12,7 @@ import socket
 import struct
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 _HEAD = struct.Struct("<BBHIQQ")  # kind, flag, buffers, count, bytes of the body, number
@@ -79,15 +80,33 @@ def raw(
     return [head + data] if len(data) < OUT_OF_BAND else [head, data]
 
 
+_NO_BUFFERS: list[bytearray] = []
+
+
 class Incoming:
     """Makes frames of what arrives. For one thread."""
 
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._needed = HEAD_BYTES
+        # Kept, since a new one of that size would be mapped, and unmapped, for each read.
+        self._read = memoryview(bytearray(READ_BYTES))
+
+    def receive(self, connection: socket.socket) -> list[Frame] | None:
+        """Read once; the frames that are complete with that. None at the end.
+
+        Raises:
+            OSError: as `recv` does.
+        """
+        count = connection.recv_into(self._read)
+        return self.feed(bytes(self._read[:count])) if count else None
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete with `data`."""
+        if not self._waiting and len(data) >= HEAD_BYTES:  # mostly it is one frame, and whole
+            kind, flag, buffers, count, length, number = _HEAD.unpack_from(data)
+            if not buffers and len(data) == HEAD_BYTES + length:
+                return [Frame(kind, flag, number, count, data[HEAD_BYTES:], _NO_BUFFERS)]
         source: bytes | bytearray = data
         if self._waiting:
             self._waiting += data
@@ -138,8 +157,11 @@ class BlockingSender:
         Raises:
             OSError: the other side is gone.
         """
-        left = [memoryview(part).cast("B") for part in parts]
         with self._lock:
+            if len(parts) == 1:  # mostly it is one small part
+                self._connection.sendall(parts[0])
+                return
+            left = [memoryview(part).cast("B") for part in parts]
             while left:
                 _drop(left, self._connection.sendmsg(left[:_MAX_PARTS]))
 
@@ -166,10 +188,17 @@ class PatientSender:
         """Write `parts`; to a connection that is broken, nothing: its reader finds that out."""
         with self._lock:
             was_full = bool(self._left)
-            # What is kept is a copy: its owner may change it once this returns.
+            sent = 0
+            if not was_full and len(parts) == 1:  # mostly it is one small part, and fits
+                with suppress(OSError):  # full, or broken: see below
+                    sent = self._connection.send(parts[0])
+                if sent == len(parts[0]):
+                    return
             left = [memoryview(part).cast("B") for part in parts]
+            _drop(left, sent)
             if not was_full:
                 self._write(left)
+            # What is kept is a copy: its owner may change it once this returns.
             self._left += [memoryview(bytes(part)) for part in left]
             full = bool(self._left)
         if full and not was_full:
