@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks import components, copies, faults, imports, messages, state
+from benchmarks import components, copies, faults, guarded, imports, messages, state
 from benchmarks.plan import Case, Row
 
-GROUPS = (messages.GROUP, components.GROUP, faults.GROUP, imports.GROUP, state.GROUP, copies.GROUP)
+GROUPS = (
+    messages.GROUP,
+    components.GROUP,
+    faults.GROUP,
+    imports.GROUP,
+    state.GROUP,
+    guarded.GROUP,
+    copies.GROUP,
+)
 
 ROWS: tuple[Row, ...] = tuple(row for group in GROUPS for row in group.rows)
 

@@ -26,16 +26,20 @@ TAG: Final = b"\x10"
 
 
 class Arrays:
-    """The arrays of a program that runs, by their keys. The dictionary's lock protects it."""
+    """The arrays of a program that runs, by their keys. The dictionary's lock protects it.
+
+    Attributes:
+        living: the arrays.
+    """
 
     def __init__(self, store: SharedStore) -> None:
         self._store = store
-        self._living: dict[Any, numpy.ndarray[Any, Any]] = {}
+        self.living: dict[Any, numpy.ndarray[Any, Any]] = {}
         self._blocks: dict[Any, Block] = {}  # of arrays with named memory of their own
 
     def get(self, key: Any) -> numpy.ndarray[Any, Any]:
         """The array under a key whose value is one."""
-        return self._living[key]
+        return self.living[key]
 
     def make(self, key: Any, shape: Sequence[int], dtype: Any) -> numpy.ndarray[Any, Any]:
         """A new array of zeros under `key`.
@@ -56,12 +60,12 @@ class Arrays:
             told["name"], memory = block.handle, block.buffer[:size]
         array = _array(memory, told)
         self._store[key] = TAG + json.dumps(told).encode()
-        self._living[key] = array
+        self.living[key] = array
         return array
 
     def forget(self, key: Any) -> None:
         """The key has another value now, or none. The memory stays while the array does."""
-        self._living.pop(key, None)
+        self.living.pop(key, None)
         block = self._blocks.pop(key, None)
         if block is not None:
             block.close()

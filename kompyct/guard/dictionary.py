@@ -63,7 +63,7 @@ class GuardedDict(MutableMapping[Any, Any]):
         with self._lock:
             data = self.store[key]
             if is_array(data):
-                return self._arrays.get(key) if self._arrays else from_content(data)
+                return self._arrays.get(key) if self._arrays is not None else from_content(data)
             self._handed.check(key)
             value = codecs.decode(data)
             if type(value) not in UNCHANGEABLE:
@@ -83,8 +83,10 @@ class GuardedDict(MutableMapping[Any, Any]):
             self._refuse_process()
         with self._lock:
             self._put(key, parts)
-            self._handed.forget(key)
-            if self._arrays:
+            # Asked here, since calls in vain would be a tenth of the whole.
+            if self._handed.values:
+                self._handed.forget(key)
+            if self._arrays is not None and self._arrays.living:
                 self._arrays.forget(key)
 
     def __delitem__(self, key: Any) -> None:
@@ -92,7 +94,7 @@ class GuardedDict(MutableMapping[Any, Any]):
         with self._lock:
             del self.store[key]
             self._handed.forget(key)
-            if self._arrays:
+            if self._arrays is not None:
                 self._arrays.forget(key)
 
     def __iter__(self) -> Iterator[Any]:

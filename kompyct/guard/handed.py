@@ -24,27 +24,31 @@ class LostChangeWarning(UserWarning):
 
 
 class HandedOut:
-    """The values that were handed out last, by key. The dictionary's lock protects it."""
+    """The values that were handed out last, by key. The dictionary's lock protects it.
+
+    Attributes:
+        values: those that are remembered.
+    """
 
     def __init__(self, store: Mapping[Any, bytes]) -> None:
         self._store = store
-        self._values: dict[Any, Any] = {}
+        self.values: dict[Any, Any] = {}
 
     def remember(self, key: Any, value: Any) -> None:
         """`value` is about to be handed out; the one before was looked at."""
-        self._values[key] = value
-        if len(self._values) > REMEMBERED:
-            self.check(next(iter(self._values)))
+        self.values[key] = value
+        if len(self.values) > REMEMBERED:
+            self.check(next(iter(self.values)))
 
     def forget(self, key: Any) -> None:
         """The key has a new value, or none: nothing is lost that is not meant to be."""
-        self._values.pop(key, None)
+        self.values.pop(key, None)
 
     def check(self, key: Any) -> None:
         """Warn if what was handed out under `key` has been changed; it is not looked at again."""
-        if key not in self._values:
+        if key not in self.values:
             return
-        value = self._values.pop(key)
+        value = self.values.pop(key)
         data = self._store.get(key)
         if data is not None and _was_changed(value, data):
             warnings.warn(
@@ -56,7 +60,7 @@ class HandedOut:
 
     def check_all(self) -> None:
         """`check` for every key."""
-        for key in list(self._values):
+        for key in list(self.values):
             self.check(key)
 
 

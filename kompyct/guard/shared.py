@@ -14,7 +14,6 @@ from zlib import crc32
 from kompyct.guard.table import (
     CODE,
     CODE_AT,
-    CRC,
     DIRECTORY_AT,
     ENTRY_BYTES,
     HALF,
@@ -22,6 +21,7 @@ from kompyct.guard.table import (
     HEADER_BYTES,
     KEY,
     KEY_AT,
+    MASK,
     PAGES_AT,
     SMALL,
     Bytes,
@@ -31,7 +31,7 @@ from kompyct.processes.memory import Block
 
 _LEAST = 64  # bytes of a place; places lie at multiples of it, as arrays like it
 _LARGE = 1 << 16  # bytes of a place from which on one that is far too large is given back
-_HALF_BYTES = HALF.size
+_pack_half = HALF.pack_into
 _HALVES = HALVES_AT
 
 _Place = tuple[
@@ -62,7 +62,7 @@ class SharedStore(MutableMapping[Any, bytes]):
         mark = self._buffer[slot.at]
         if not mark:  # a delete was interrupted before it was done
             raise KeyError(key)
-        offset, length, _ = HALF.unpack_from(self._buffer, slot.at + _HALVES[mark - 1])
+        offset, length, _, _ = HALF.unpack_from(self._buffer, slot.at + _HALVES[mark - 1])
         return bytes(self._buffer[offset : offset + length])
 
     def __setitem__(self, key: Any, data: Bytes) -> None:
@@ -136,15 +136,12 @@ class SharedStore(MutableMapping[Any, bytes]):
             offset = slot.places[half][0]
             buffer = self._buffer
         self._sequence = sequence = self._sequence + 1
-        told = HALF.pack(offset, length, sequence)
-        crc = crc32(told)
+        crc = hash((offset, length, sequence)) & MASK
         if length <= SMALL:
             for part in parts:
                 crc = crc32(part, crc)
-        start = at + _HALVES[half]
         # The header before the data, so that a reader in the middle of either notices.
-        buffer[start : start + _HALF_BYTES] = told
-        CRC.pack_into(buffer, start + _HALF_BYTES, crc)
+        _pack_half(buffer, at + _HALVES[half], offset, length, sequence, crc)
         if one:
             buffer[offset : offset + length] = data
         else:

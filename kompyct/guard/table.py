@@ -8,8 +8,8 @@ the other, and then makes it live by one byte, so that no death leaves a part of
 
     entry    0    the commit mark: 0 free, 1 or 2 the half that is live
              8    the key: offset 8, length 4, CRC-32 4, order 8
-             32   half 1 ┐  offset, length, sequence 8 each; CRC-32 of these and, up to SMALL
-             64   half 2 ┘  bytes, of the data
+             32   half 1 ┐  offset, length, sequence 8 each; the checksum of these and, up to
+             64   half 2 ┘  SMALL bytes, of the data: CRC-32 that begins with the hash of the three
 
 All numbers are little-endian. The writer alone knows what is free; it keeps that to itself, since
 nothing has to be freed in the memory of the dead.
@@ -39,11 +39,10 @@ FIRST_PAGE: Final = 64
 
 CODE: Final = struct.Struct("<Bi")
 KEY: Final = struct.Struct("<QIIQ")
-HALF: Final = struct.Struct("<3Q")
-CRC: Final = struct.Struct("<I")
+HALF: Final = struct.Struct("<3QI")
 KEY_AT: Final = 8
 HALVES_AT: Final = (32, 64)
-HALF_BYTES: Final = HALF.size + CRC.size
+MASK: Final = 0xFFFFFFFF
 
 Bytes = bytes | memoryview
 
@@ -136,16 +135,14 @@ class Reader:
                 return Found(order, serves[0], key, value)
 
     def _read_half(self, entry: bytes, half: int) -> tuple[int, memoryview] | None:
-        start = HALVES_AT[half]
-        told = entry[start : start + HALF.size]
-        offset, length, sequence = HALF.unpack(told)
-        (crc,) = CRC.unpack_from(entry, start + HALF.size)
+        offset, length, sequence, crc = HALF.unpack_from(entry, HALVES_AT[half])
         if offset + length > self._block.size:
             self._block.refresh()
         if not sequence or offset + length > self._block.size:
             return None
         data = self._block.buffer[offset : offset + length]
-        if crc32(data if length <= SMALL else b"", crc32(told)) != crc:
+        seed = hash((offset, length, sequence)) & MASK  # the same in each process of a Python
+        if crc32(data if length <= SMALL else b"", seed) != crc:
             return None
         return sequence, data
 

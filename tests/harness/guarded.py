@@ -203,13 +203,15 @@ def run(kills: int, seed: int, *, named: bool = False) -> Findings:
     return findings
 
 
+_HEADER = "_pack_half(buffer, at + _HALVES[half], offset, length, sequence, crc)"
+
 MUTANTS = (
     Mutant(
         "the mark before the data",
         SharedStore,
         "_write",
-        "buffer[start:start + _HALF_BYTES] = told",
-        "buffer[at] = half + 1\nbuffer[start:start + _HALF_BYTES] = told",
+        _HEADER,
+        f"buffer[at] = half + 1\n{_HEADER}",
         ("kills",),
     ),
     Mutant(
