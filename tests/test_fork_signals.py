@@ -18,7 +18,7 @@ def test_an_interrupt_sent_to_the_original_alone_reaches_the_copy() -> None:
         if here:
             try:
                 print("ready", flush=True)
-                time.sleep(60)
+                rest()
             except KeyboardInterrupt:
                 print("interrupted", flush=True)
                 os._exit(4)
@@ -50,7 +50,7 @@ def test_a_copy_that_does_not_handle_an_interrupt_ends_of_it(name: str) -> None:
         here = snapshot()
         if here:
             os.kill(os.getppid(), signal.{name})
-            time.sleep(60)
+            rest()
         print(here.signal.name)
         print(before == [signal.getsignal(number) for number in signals])
         print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.sigpending())
@@ -288,7 +288,7 @@ def test_an_alarm_bounds_a_copy_that_hangs() -> None:
         here = snapshot()
         if here:
             signal.setitimer(signal.ITIMER_REAL, 0.05)
-            time.sleep(60)
+            rest()
         print(here.signal.name)
         """) == ["SIGALRM"]
 
@@ -321,7 +321,7 @@ def test_an_orderly_end_of_the_original_ends_the_copy_first() -> None:
         try:
             if snapshot():
                 os.kill(os.getppid(), signal.SIGTERM)
-                time.sleep(60)
+                rest()
         finally:
             os.close(writing)
             print("gone", os.read(reading, 1), is_in_snapshot())
@@ -336,7 +336,7 @@ def test_an_interrupt_between_two_snapshots_is_the_originals_own() -> None:
             os._exit(0)
         try:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(60)
+            rest()
         except KeyboardInterrupt:
             print("interrupted")
         """) == ["interrupted"]
@@ -349,13 +349,6 @@ def test_interrupts_at_any_moment_never_end_the_original() -> None:
     copy runs go to the copy, and none is ever raised from inside `snapshot` with a copy left.
     """
     (told,) = lines("""
-        original = os.getpid()
-        storm = os.fork()
-        if storm == 0:
-            while os.getppid() == original:
-                os.kill(original, signal.SIGINT)
-                time.sleep(0.0005)
-            os._exit(0)
         armed = False
         def interrupt(number, frame):
             global armed
@@ -363,6 +356,13 @@ def test_interrupts_at_any_moment_never_end_the_original() -> None:
                 armed = False
                 raise KeyboardInterrupt
         signal.signal(signal.SIGINT, interrupt)
+        original = os.getpid()
+        storm = os.fork()
+        if storm == 0:
+            while os.getppid() == original:
+                os.kill(original, signal.SIGINT)
+                time.sleep(0.0005)
+            os._exit(0)
         ends = time.monotonic() + 2.0
         caught = taken = 0
         while time.monotonic() < ends:

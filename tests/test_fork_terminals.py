@@ -29,7 +29,7 @@ def test_control_c_reaches_the_copy_and_not_the_original() -> None:
             for _ in range(2):
                 try:
                     print("ready", flush=True)
-                    time.sleep(60)
+                    rest()
                 except KeyboardInterrupt:
                     print("interrupted", flush=True)
             os._exit(4)
@@ -52,7 +52,7 @@ def test_a_key_that_ends_the_copy_does_not_end_the_original(key: str, name: str)
         here = snapshot()
         if here:
             print("ready", flush=True)
-            time.sleep(60)
+            rest()
         print("original", here.signal.name, flush=True)
         """
     with Conversation(program(body)) as terminal:
@@ -145,7 +145,7 @@ def test_the_interactive_interpreter_goes_back_to_the_line_of_the_snapshot() -> 
         plain(terminal, "print('x is', x, is_in_snapshot())", "x is 1 False")
 
         plain(terminal, "print('took', snapshot())", "took .*running")
-        terminal.press("print('a' + 'sleep'); time.sleep(60)\r")
+        terminal.press("print('a' + 'sleep'); [time.sleep(0.01) for _ in range(6000)]\r")
         terminal.until("asleep\r\n")
         terminal.press("\x03")
         terminal.until("KeyboardInterrupt")
@@ -183,7 +183,7 @@ def test_ipython_goes_back_to_the_cell_of_the_snapshot(kind: str, tmp_path: Path
         cell("print('x is', x, is_in_snapshot())", "x is 1 False", 4)
 
         cell("print('took', snapshot())", "took .*running", 5)
-        terminal.press("print('a' + 'sleep'); time.sleep(60)\r")
+        terminal.press("print('a' + 'sleep'); [time.sleep(0.01) for _ in range(6000)]\r")
         terminal.until("asleep\r\n")
         terminal.press("\x03")
         terminal.until("KeyboardInterrupt")

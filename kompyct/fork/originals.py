@@ -21,8 +21,9 @@ _HELD = _AWAITED | {signal.SIGALRM}
 _LOOK = 0.05
 """Seconds after which to look at the copy, where another thread may take its signal away."""
 
-_FOR_EVER = 3600.0
-"""Seconds, then it looks and waits on."""
+_GLANCE = 0.5
+"""Seconds after which to look otherwise: a signal that comes between its being unblocked and the
+system call that waits does not cut that short, and its handler runs only then."""
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def wait_for(copy: int, mask: set[int], *, threaded: bool) -> int | None:
         threaded: whether other threads might get the signal that a child has ended, or wait for
             any child.
     """
-    patience = _LOOK if threaded else _FOR_EVER
+    patience = _LOOK if threaded else _GLANCE
     status: int | None = None
     try:
         while True:
