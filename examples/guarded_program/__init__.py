@@ -1,0 +1,1 @@
+"""A measurement whose native driver crashes: what was measured is rescued."""
