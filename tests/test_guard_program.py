@@ -67,7 +67,8 @@ def nothing_left() -> Iterator[None]:
         return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
 
     def shared() -> set[str]:
-        return {entry.name for entry in SHARED.glob("*kompyct*")} if SHARED.exists() else set()
+        own = f"*kompyct_{os.getpid()}_*"  # other tests may run beside these
+        return {entry.name for entry in SHARED.glob(own)} if SHARED.exists() else set()
 
     multiprocessing.Event()  # starts the resource tracker's and the server's own descriptors
     before = children(), shared()
@@ -91,6 +92,7 @@ class Rescued:
 
 def end_as_told(data: GuardedDict, how: str) -> None:
     """Store a value and end in the given way."""
+    faulthandler.disable()  # pytest's, which would print its own stack
     data["how"] = how
     data["count"] = [1, 2, 3]
     if how == "raise":
@@ -102,7 +104,6 @@ def end_as_told(data: GuardedDict, how: str) -> None:
     if how == "_exit":
         os._exit(4)
     if how == "segv":
-        faulthandler.disable()  # pytest's, which would print its own stack
         ctypes.string_at(0)
     if how.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, how))
@@ -501,12 +502,51 @@ def test_a_signal_to_the_launcher_ends_the_application_and_its_data_is_rescued(n
 
 
 @linux
+@pytest.mark.parametrize("method", METHODS)
+def test_signals_are_sent_on_by_every_start_method(tmp_path: Path, method: str) -> None:
+    """S-35: Given spawn and forkserver, then the application gets signals as well: none is held
+    back in what is started."""
+    program = Kept(tmp_path, method)
+    blocked = [
+        line.split()[1]
+        for line in Path(f"/proc/{program.application.pid}/status").read_text().splitlines()
+        if line.startswith("SigBlk")
+    ]
+    assert [int(mask, 16) for mask in blocked] == [0]
+    program.launcher.terminate()
+    assert program.rest().startswith("-15 {'key': [1, 2, 3]")
+
+
+@linux
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_handler_of_the_applications_ends_it_in_its_way(name: str) -> None:
     """S-35: Given a handler in the application, then it is the one that decides."""
     program = Program(SIGNALLED, "handler", name)
     program.launcher.send_signal(getattr(signal, name))
     assert program.rest() == f"3 {{'key': 1, 'got': '{name}'}}\n3\n"
+
+
+@linux
+def test_a_child_that_the_application_forks_leaves_its_data_alone() -> None:
+    """Given a forked child that returns from launch as well, then it neither writes nor speaks for
+    the application."""
+    program = """
+        import os, sys
+        from kompyct import guard
+        def launch(data):
+            data["key"] = [1]
+            data["key"].append(2)
+            if os.fork() == 0:
+                return
+            os.wait()
+            os.kill(os.getpid(), 9)
+        def rescue(data, exit_code):
+            print(exit_code, dict(data), flush=True)
+        guard.start(launch, rescue)
+    """
+    done = run(program)
+    assert done.stdout == "-9 {'key': [1]}\n"
+    assert "GuardError" not in done.stderr
 
 
 @linux

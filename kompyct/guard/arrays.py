@@ -52,10 +52,11 @@ class Arrays:
         kind = checked_dtype(key, dtype)
         size = math.prod(shape) * kind.itemsize
         told: dict[str, Any] = {"dtype": kind.str, "shape": list(shape), "bytes": size}
-        if isinstance(self._store.block.handle, int):
+        handle = self._store.block.handle
+        if isinstance(handle, int):
             told["offset"], memory = self._store.make_room(size)
         else:
-            block = Block.create(max(size, 1), named=True)
+            block = Block.create(max(size, 1), named=True, beside=handle)
             self._blocks[key] = block
             told["name"], memory = block.handle, block.buffer[:size]
         array = _array(memory, told)

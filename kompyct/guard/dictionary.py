@@ -180,7 +180,8 @@ class GuardedDict(MutableMapping[Any, Any]):
 
     def check_changes(self) -> None:
         """Warn now of values that were changed after they were read, and not stored."""
-        self._check_process()
+        if self._pid and self._pid != os.getpid():
+            return  # a forked child that returns where its parent will
         with self._lock:
             self._handed.check_all()
 

@@ -55,7 +55,7 @@ class HandedOut:
                 f"the value of {key!r} was changed after it was read, and the change is not "
                 f"guarded: assign the value again, or use `with data.edit({key!r}) as value:`",
                 LostChangeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def check_all(self) -> None:

@@ -97,7 +97,7 @@ class Keeper:
         it is tried again later."""
         try:
             self._write()
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the application is not to feel it
             self.failures += 1
             if not self._failed_in_a_row:
                 _log.warning("the autosave is not written; it will be tried again: %s", error)

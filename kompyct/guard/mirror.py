@@ -48,7 +48,7 @@ class Mirror:
         all_found = self._reader.found()
         self.damaged = self._reader.damaged
         for found in all_found:
-            value = bytes(found.value)
+            value = found.value
             if arrays.is_array(value):
                 state.append(object())
                 try:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from multiprocessing import process as current
 from typing import Any
 
@@ -119,7 +119,7 @@ def _run(
     reader, writer = os.pipe()
     try:
         with relayed(send) as handlers:
-            with held_back() as mask:
+            with held_back() if forked else nullcontext() as mask:
                 begin = Start(
                     launch=launch,
                     args=args,
@@ -130,7 +130,7 @@ def _run(
                     parent=0 if method == "forkserver" else os.getpid(),
                     inherited=(writer,),
                     handlers=handlers,
-                    mask=mask if forked and hasattr(os, "fork") else None,
+                    mask=mask,
                 )
                 try:
                     if not forked:

@@ -68,10 +68,8 @@ def held_back() -> Iterator[set[int]]:
     """Within the block, no signal that is sent on is delivered to this thread.
 
     A child forked within begins with that, and is to undo it; gives what was held back before.
+    For forks only: the servers of `multiprocessing` would begin with it, and never undo it.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield set()
-        return
     numbers = {*_existing(ALWAYS), *_existing(FROM_A_TERMINAL)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:

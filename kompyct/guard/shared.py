@@ -118,6 +118,8 @@ class SharedStore(MutableMapping[Any, bytes]):
 
     def leave_code(self, code: int) -> None:
         """Say with which exit code this process is about to end, in case nobody else can."""
+        if self.pid != os.getpid():
+            return  # a forked child that returns where its parent will
         CODE.pack_into(self._buffer, CODE_AT, 1, code)
 
     def _write(self, slot: _Slot, parts: Sequence[Bytes]) -> None:

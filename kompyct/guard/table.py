@@ -53,7 +53,7 @@ class Found(NamedTuple):
     order: int
     sequence: int
     key: bytes
-    value: Bytes
+    value: bytes
 
 
 def prepare(block: Block) -> None:
@@ -90,12 +90,8 @@ class Reader:
         self._block = block
         self.damaged = 0
 
-    def found(self, *, copy: bool = True) -> list[Found]:
-        """All keys, in the order in which they came.
-
-        Args:
-            copy: False only once the writer has ended: the values are then the memory itself.
-        """
+    def found(self) -> list[Found]:
+        """All keys, in the order in which they came."""
         self._block.refresh()
         self.damaged = 0
         all_found = []
@@ -103,7 +99,7 @@ class Reader:
             at = DIRECTORY_AT + 8 * page
             start = int.from_bytes(self._block.buffer[at : at + 8], "little")
             for number in range(page_entries(page)):
-                found = self._read_entry(start + number * ENTRY_BYTES, copy)
+                found = self._read_entry(start + number * ENTRY_BYTES)
                 if found is not None:
                     all_found.append(found)
         return sorted(all_found, key=lambda found: found.order)
@@ -114,7 +110,7 @@ class Reader:
             self._block.refresh()
         return self._block.buffer[offset : offset + length]
 
-    def _read_entry(self, at: int, copy: bool) -> Found | None:
+    def _read_entry(self, at: int) -> Found | None:
         """What the entry at this place says; None if it is free."""
         while True:
             before = self._part(at, ENTRY_BYTES)
@@ -125,12 +121,12 @@ class Reader:
             key = self._part(key_offset, key_length)
             live = self._read_half(before, mark - 1) if mark in (1, 2) else None
             serves = live or self._read_half(before, 0 if mark == 2 else 1)
-            value = serves and (bytes(serves[1]) if copy else serves[1])
+            value = bytes(serves[1]) if serves else b""
             # The header of a half, and of a key, changes before what it leads to does.
             if self._part(at, ENTRY_BYTES) == before:
                 if live is None or crc32(key) != key_crc:
                     self.damaged += 1
-                if serves is None or value is None or crc32(key) != key_crc:
+                if serves is None or crc32(key) != key_crc:
                     return None
                 return Found(order, serves[0], key, value)
 

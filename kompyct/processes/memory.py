@@ -16,6 +16,12 @@ from typing import Final
 
 from kompyct.errors import ArgumentError
 
+try:
+    # What `SharedMemory` uses, which cannot open what has no size. No stubs know it.
+    import _posixshmem  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+except ImportError:  # Windows
+    _posixshmem = None
+
 HAS_MEMFD: Final = hasattr(os, "memfd_create")
 
 _HEADER_BYTES = 64  # of a named block: whether it has moved, and how large it is
@@ -39,12 +45,13 @@ class Block:
     size: int
 
     @staticmethod
-    def create(size: int, *, named: bool = not HAS_MEMFD) -> Block:
+    def create(size: int, *, named: bool = not HAS_MEMFD, beside: str = "") -> Block:
         """A new block of zeros, which this process owns.
 
         Args:
             size: bytes, > 0.
             named: use named shared memory, even where there is a memfd.
+            beside: the handle of a named block, with which the name of this one is to begin.
 
         Raises:
             ArgumentError: `size` is not positive.
@@ -52,7 +59,7 @@ class Block:
         """
         if size <= 0:
             raise ArgumentError(f"a block of {size} bytes cannot be shared; give more than 0")
-        return _Named.made(size) if named else _Nameless.made(size)
+        return _Named.made(size, beside) if named else _Nameless.made(size)
 
     @staticmethod
     def attach(handle: int | str, *, own: bool = False) -> Block:
@@ -172,8 +179,9 @@ class _Named(Block):
         self.buffer = self._whole[_HEADER_BYTES : _HEADER_BYTES + self.size]
 
     @classmethod
-    def made(cls, size: int) -> _Named:
-        return cls(f"kompyct_{secrets.token_hex(6)}_0", size=size, own=True)
+    def made(cls, size: int, beside: str) -> _Named:
+        start = beside or f"kompyct_{os.getpid()}"
+        return cls(f"{start}_{secrets.token_hex(4)}_0", size=size, own=True)
 
     @property
     def handle(self) -> str:
@@ -196,8 +204,7 @@ class _Named(Block):
             # One more than it moved to: made, when its maker was killed.
             self.refresh()
             for number in range(self._number + 2):
-                with suppress(FileNotFoundError):
-                    _Memory(self._name_of(number)).unlink()
+                _remove(self._name_of(number))
         self._owner = 0
         self._let_go()
 
@@ -218,6 +225,17 @@ class _Named(Block):
 
     def _name_of(self, number: int) -> str:
         return f"{self._memory.name.rpartition('_')[0]}_{number}"
+
+
+def _remove(name: str) -> None:
+    """Remove named memory, if there is any of that name."""
+    try:
+        with suppress(FileNotFoundError):
+            _Memory(name).unlink()
+    except ValueError:  # its maker was killed before it had given it a size
+        if _posixshmem is not None:
+            with suppress(FileNotFoundError):
+                _posixshmem.shm_unlink(f"/{name}")
 
 
 class _Memory(SharedMemory):

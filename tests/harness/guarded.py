@@ -172,7 +172,8 @@ def nothing_left(findings: Findings, folder: Path) -> Iterator[None]:
     def left() -> tuple[object, ...]:
         gc.collect()
         children = {child.pid for child in psutil.Process().children()}
-        shared = {entry.name for entry in SHARED.glob("*kompyct*")} if SHARED.exists() else set()
+        own = f"*kompyct_{os.getpid()}_*"  # other tests may run beside these
+        shared = {entry.name for entry in SHARED.glob(own)} if SHARED.exists() else set()
         files = {entry.name for entry in folder.iterdir()}
         return children, len(os.listdir("/proc/self/fd")), shared, files, threading.active_count()
 
