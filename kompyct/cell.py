@@ -194,6 +194,9 @@ class Cell(Mailbox):
         if self.name is not None and self.runtime.writer is not None:
             self.runtime.writer.prepare(registration)
 
+    def let_go(self) -> None:
+        """See `RemoteCell.let_go`; here nothing waits to be the next incarnation."""
+
     def take_up_saves(self) -> None:
         """See `RemoteCell.take_up_saves`; here they are taken up as they are made."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from kompyct import events
 from kompyct.backends import Graveyard
@@ -17,7 +18,7 @@ from kompyct.clock import SECOND
 from kompyct.codecs import decode
 from kompyct.component import Component
 from kompyct.deadline import Deadline
-from kompyct.far import FarCell, FarSystem, ToParent
+from kompyct.far import FarCell, FarFuture, FarSystem, ToParent
 from kompyct.faults import FaultContext
 from kompyct.options import Options
 from kompyct.processes import protocol
@@ -53,6 +54,7 @@ class ChildRuntime:
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)
         self.late_replies = allocate_lock()
+        self._others: WeakValueDictionary[int, FarCell] = WeakValueDictionary()
         self.checked_classes: set[type[Component[Any]]] = set()
         living_systems[self.key] = self
         root = logging.getLogger()
@@ -114,7 +116,7 @@ class ChildRuntime:
 
     def new_future(self) -> Future[Any]:
         """See `Runtime.new_future`."""
-        return Future()
+        return FarFuture()
 
     def proxy(self, ref: ComponentRef[Any]) -> Any:
         """Refuse: a proxy needs the component itself.
@@ -129,4 +131,8 @@ class ChildRuntime:
         own = self._loop.own
         if own is not None and own.id == number:
             return ref_to(own)
-        return ComponentRef(FarCell(self, number, path))  # type: ignore[arg-type]
+        # One object for one component, so that two refs of it are equal.
+        cell = self._others.get(number)
+        if cell is None:
+            cell = self._others[number] = FarCell(self, number, path)
+        return ComponentRef(cell)  # type: ignore[arg-type]

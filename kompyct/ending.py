@@ -64,6 +64,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
         # looks at it, and after the last one the store is closed.
         cell.stored.end(RETIRED if history.killed else history.left_as)
         cell.stored = None
+    cell.let_go()
     cell.backend = runtime.forget(cell)
     _bury_letters(cell)
     restarts = len(history.restarts)
@@ -84,6 +85,7 @@ def discard(cell: Cell) -> None:
     if cell.stored is not None:  # what was stored there before stays
         cell.stored.forget()
         cell.stored = None
+    cell.let_go()
     cell.backend = cell.runtime.forget(cell)
     _bury_letters(cell)
     cell.backend.wake(cell)

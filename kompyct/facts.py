@@ -5,6 +5,7 @@ Plain fields, without behaviour; `faults` is what recovery functions see of them
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -40,8 +41,9 @@ class Elsewhere:
         phase: which of the component's code was running.
         message: what was in hand there.
         left: what was sent and not taken in hand, oldest first.
-        traceback: the Python stack, as text; empty if nobody knows it.
-        location: as `FaultContext.location`.
+        report: the Python stack, as text; empty if nobody knows it. A process that crashes may
+            still be writing it: so it is asked for when it is looked at.
+        location: as `FaultContext.location`; None: it is in the report.
         exit: how the process ended, if it did unasked.
         at_rest: whether nothing of the component was running.
     """
@@ -51,10 +53,20 @@ class Elsewhere:
     fault_class: FaultClass
     message: Any
     left: tuple[Any, ...]
-    traceback: str
-    location: str
+    report: Callable[[], str]
+    location: str | None
     exit: ProcessExit | None
     at_rest: bool
+
+
+def location_in(stack: str) -> str:
+    """The innermost place in what `faulthandler` wrote, as `FaultContext.location`."""
+    for line in stack.splitlines():
+        file, _, rest = line.strip().partition('", line ')
+        number, _, name = rest.partition(" in ")
+        if file.startswith('File "') and number.isdigit():
+            return f"{file[6:]}:{number} in {name}"
+    return "unknown place"
 
 
 UNREAD: Any = object()

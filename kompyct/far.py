@@ -11,7 +11,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from kompyct.clock import lock_timeout
 from kompyct.codecs import encode
@@ -26,6 +26,7 @@ from kompyct.waiting import here
 
 if TYPE_CHECKING:
     from kompyct.component import Component
+    from kompyct.inside import Loop
 
 
 class Parent:
@@ -58,7 +59,7 @@ class Parent:
         with self._lock:
             return self._questions.pop(number, None)
 
-    def call(self, name: str, *arguments: Any, **options: Any) -> Any:
+    def call(self, name: str, /, *arguments: Any, **options: Any) -> Any:
         """Call a method of the system in its own process, and wait.
 
         Raises:
@@ -75,9 +76,9 @@ class Parent:
             raise question.error
         return question.value
 
-    def call_later(self, name: str, *arguments: Any, **options: Any) -> Future[Any]:
+    def call_later(self, name: str, /, *arguments: Any, **options: Any) -> Future[Any]:
         """`call` without waiting."""
-        future: Future[Any] = Future()
+        future = FarFuture()
         question = Envelope(None)
         question.done = _ToFuture(question, future)
         self._begin(name, arguments, options, question)
@@ -88,6 +89,27 @@ class Parent:
     ) -> None:
         data = encode((name, arguments, options))
         self.ask(lambda number: raw(protocol.CALL, data, number=number), question)
+
+
+class FarFuture(Future[Any]):
+    """A future whose waiting lets the child go on hearing: its reply comes the same way."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._hear(timeout)
+        return super().result(0 if _hears() else timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._hear(timeout)
+        return super().exception(0 if _hears() else timeout)
+
+    def _hear(self, timeout: float | None) -> None:
+        if _hears():
+            cast("Loop", here.runner).hear_until(self.done, lock_timeout(timeout))
+
+
+def _hears() -> bool:
+    """Whether this is the thread that hears what the parent sends."""
+    return here.runner is not None
 
 
 class _ToFuture:

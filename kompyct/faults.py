@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
 from kompyct.errors import ArgumentTypeError
-from kompyct.facts import UNREAD, Elsewhere, Facts, FaultKind, Saved
+from kompyct.facts import UNREAD, Elsewhere, Facts, FaultKind, Saved, location_in
 from kompyct.lifecycle import Phase
 from kompyct.processes.travel import pack_exception, unpack_exception
 from kompyct.ref import living_systems
@@ -139,8 +140,8 @@ class FaultContext(Generic[S]):
         Python stack at that moment.
         """
         facts = self._facts
-        if facts.elsewhere is not None and facts.elsewhere.traceback:
-            return facts.elsewhere.traceback
+        if facts.elsewhere is not None and (report := facts.elsewhere.report()):
+            return report
         try:
             lines = traceback.format_exception(
                 type(facts.exception), facts.exception, facts.traceback
@@ -153,8 +154,10 @@ class FaultContext(Generic[S]):
     @property
     def location(self) -> str:
         """Where it was raised, as `file:line in function`; without values."""
-        if self._facts.elsewhere is not None:
-            return self._facts.elsewhere.location
+        elsewhere = self._facts.elsewhere
+        if elsewhere is not None:
+            found = elsewhere.location
+            return location_in(elsewhere.report()) if found is None else found
         frame = self._facts.traceback
         if frame is None:
             return "unknown place"
@@ -398,7 +401,15 @@ def _arrived(
     facts.traceback = None
     facts.message = pickle.loads(message)
     facts.elsewhere = Elsewhere(
-        facts.kind, facts.phase, facts.fault_class, None, (), text, location, process_exit, False
+        facts.kind,
+        facts.phase,
+        facts.fault_class,
+        None,
+        (),
+        partial(str, text),
+        location,
+        process_exit,
+        False,
     )
     facts.registration = None
     if saved is not None:

@@ -18,22 +18,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from kompyct import signals
 from kompyct.child_cell import ChildCell
 from kompyct.child_runtime import ChildRuntime
 from kompyct.clock import SECOND, AlarmList
 from kompyct.codecs import decode, load_cloudpickle
+from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.far import Parent
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
-from kompyct.processes.board import (
-    CONTROL,
-    DONE,
-    PHASE,
-    PHASES,
-    Board,
-)
+from kompyct.processes.board import BEGUN, CONTROL, DONE, PHASE, PHASES, Board
+from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, raw
 from kompyct.processes.memory import Block
 from kompyct.processes.protocol import Making
@@ -49,6 +46,10 @@ IN_RECEIVE = NUMBER_OF["receive"]
 IN_TIMER = NUMBER_OF["timer"]
 
 
+LOADED = (ProcessExit,)
+"""What comes with the factory of a recovery, and would be imported in each child anew."""
+
+
 def ready() -> Callable[[Sequence[int]], None]:
     """Load what every child needs; returns `serve`."""
     load_cloudpickle()
@@ -60,6 +61,13 @@ def serve(descriptors: Sequence[int]) -> None:
     connection = socket.socket(fileno=descriptors[0])
     faulthandler.enable(descriptors[1], all_threads=False)
     Loop(connection, descriptors[2:]).serve()
+
+
+class _Rehearsal(Component[object]):
+    """Stands for the component in a rehearsal."""
+
+    def on_receive(self, message: object) -> None:
+        """Nothing."""
 
 
 class Loop:
@@ -202,8 +210,13 @@ class Loop:
         if kind == protocol.MAKE:
             self._make(frame)
             return
+        if kind == protocol.WARM:
+            self._rehearse(frame.load())
+            return
         own = self.own
-        assert own is not None
+        if own is None:  # a standby that nobody needs
+            self.over = True
+            return
         if kind == protocol.OBEY:
             hook, period = frame.load()
             self._turn(lambda: own.obey(hook, period))
@@ -212,6 +225,22 @@ class Loop:
             self.parent.send(raw(protocol.DONE_SO))
         elif kind == protocol.LEAVE:
             self._turn(own.leave)
+
+    def _rehearse(self, making: Making) -> None:
+        """Load what the component needs, and do for once what is done when it is made.
+
+        Whatever a forked process touches for the first time is copied for it: better now.
+        """
+        with suppress(BaseException):  # it will be raised when it is made
+            decode(making.factory)
+        own = self.own = ChildCell(ChildRuntime(self, making), making)
+        own.stored = None  # nothing is saved
+        self._turn(lambda: own.begin(_Rehearsal))
+        self._turn(lambda: signals.start(own, None))
+        own.incoming.append(None)
+        self._turn(own.handle_some)
+        self.own = None
+        self.board.numbers[BEGUN] = self.board.numbers[DONE] = 0
 
     def _make(self, frame: Frame) -> None:
         numbers = self.board.numbers
@@ -235,8 +264,12 @@ class Loop:
         """See `Runner.wait`: hear what comes meanwhile; it is handled afterwards."""
         if threading.get_ident() != self._thread:  # abandoned, and waits on its own
             return bool(envelope.done.acquire(True, timeout))
+        return self.hear_until(lambda: envelope.done.acquire(False), timeout)
+
+    def hear_until(self, reached: Callable[[], bool], timeout: float) -> bool:
+        """Hear what comes until `reached()`, at most `timeout` seconds, -1 for ever."""
         until = None if timeout == -1 else self.now() + round(timeout * SECOND)
-        while not envelope.done.acquire(False):
+        while not reached():
             if until is not None and self.now() >= until:
                 return False
             self._read(until)

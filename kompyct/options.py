@@ -44,6 +44,8 @@ class Options:
         mailbox_limit: messages, > 0; None for no limit.
         overflow: what a full mailbox does.
         inline_asks: whether an ask of the idle component runs its handler in the asker's thread.
+        standby: whether a further process waits to be the next incarnation.
+        overlap: whether the next incarnation may start while the crashed one is still ending.
     """
 
     budget: RestartLimit = field(default_factory=RestartLimit)
@@ -51,6 +53,8 @@ class Options:
     mailbox_limit: int | None = None
     overflow: Overflow = "error"
     inline_asks: bool = False
+    standby: bool = False
+    overlap: bool = False
 
 
 def checked_options(
@@ -60,6 +64,8 @@ def checked_options(
     overflow: str,
     *,
     inline_asks: bool,
+    standby: bool = False,
+    overlap: bool = False,
 ) -> Options:
     """The options for what `create` was given.
 
@@ -79,4 +85,4 @@ def checked_options(
             raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
         if mailbox_limit < 1:
             raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
-    return Options(budget, fallback, mailbox_limit, overflow, inline_asks)  # type: ignore[arg-type]
+    return Options(budget, fallback, mailbox_limit, overflow, inline_asks, standby, overlap)  # type: ignore[arg-type]

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kompyct.cell import Cell
 from kompyct.codecs import encode, for_child
 from kompyct.component import Component
 from kompyct.errors import (
+    ProcessStartError,
     SnapshotError,
     UnpicklableError,
 )
 from kompyct.facts import Elsewhere
 from kompyct.lifecycle import State
 from kompyct.processes import protocol
+from kompyct.processes.child import Child
 from kompyct.processes.protocol import Making
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
-from kompyct.stand_in import StandIn
+from kompyct.stand_in import GRACE, PATIENCE, StandIn
 from kompyct.stored import prepare
 from kompyct.waiting import InlineTurn
 
@@ -39,7 +42,7 @@ ACTIVE = State.ACTIVE
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "parked")
+    __slots__ = ("_elsewhere", "_standby", "parked", "predecessor")
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -47,6 +50,8 @@ class RemoteCell(Cell):
 
     def __init__(self, *arguments: Any) -> None:
         self._elsewhere: Elsewhere | None = None
+        self._standby: Child | None = None
+        self.predecessor: Child | None = None  # which has crashed, and may not be gone yet
         self.parked = False  # whether its turn ended before everything was sent
         Cell.__init__(self, *arguments)
 
@@ -107,32 +112,9 @@ class RemoteCell(Cell):
             BaseException: what the factory raises.
         """
         self._elsewhere = None
-        runtime = self.runtime
-        try:
-            packed = for_child(factory, main_by_name=self.backend.main_is_known)
-            codec = encode(runtime.codec)
-        except SnapshotError as error:
-            raise UnpicklableError(
-                f"the factory of component {self.path!r} cannot be sent to a child process "
-                f"({type(error.__cause__).__name__}); give a class or a function of a module, or "
-                "a functools.partial of plain data"
-            ) from error
-        stand_in = StandIn(self, self.backend.new_child())
-        stored = self.name is not None and runtime.writer is not None
-        making = Making(
-            runtime.key,
-            runtime.name,
-            self.id,
-            self.name,
-            self.incarnation,
-            self.active_period,
-            self.handled,
-            packed,
-            codec,
-            runtime.durability if stored else "memory",
-            stored,
-            logging.getLogger("kompyct").getEffectiveLevel(),
-        )
+        making = self._making(factory)
+        stand_in = StandIn(self, self._take_standby() or self.backend.new_child())
+        self.predecessor = None
         try:
             stand_in.have_done(protocol.MAKE, making)
         except BaseException:
@@ -141,6 +123,55 @@ class RemoteCell(Cell):
         stand_in._kompyct_cell = self
         stand_in.take_up_saves()
         return stand_in
+
+    def have_standby(self) -> None:
+        """Have a further child that waits to be the next incarnation, if that is wanted."""
+        if self.options.standby and self._standby is None:
+            with suppress(OSError, ProcessStartError):  # without one a recovery takes longer
+                child = self.backend.new_child()
+                child.control(protocol.WARM, self._making(self.factory))
+                self._standby = child
+
+    def let_go(self) -> None:
+        """Let the standby go: there will be no further incarnation."""
+        child = self._take_standby()
+        if child is not None:
+            child.control(protocol.LEAVE)
+            self.backend.end(child, PATIENCE, GRACE)
+            child.discard()
+
+    def _take_standby(self) -> Child | None:
+        child, self._standby = self._standby, None
+        if child is not None and child.is_over:
+            child.discard()
+            return None
+        return child
+
+    def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:
+        runtime = self.runtime
+        stored = self.name is not None and runtime.writer is not None
+        try:
+            packed = for_child(factory, main_by_name=self.backend.main_is_known)
+        except SnapshotError as error:
+            raise UnpicklableError(
+                f"the factory of component {self.path!r} cannot be sent to a child process "
+                f"({type(error.__cause__).__name__}); give a class or a function of a module, or "
+                "a functools.partial of plain data"
+            ) from error
+        return Making(
+            runtime.key,
+            runtime.name,
+            self.id,
+            self.name,
+            self.incarnation,
+            self.active_period,
+            self.handled,
+            packed,
+            encode(runtime.codec),
+            runtime.durability if stored else "memory",
+            stored,
+            logging.getLogger("kompyct").getEffectiveLevel(),
+        )
 
     def take_up_saves(self) -> None:
         """Take up what the component has saved in its process."""

@@ -33,9 +33,6 @@ CALLS = frozenset(
 class Errand:
     """Something short to be run by the pool, in the name of `cell`."""
 
-    has_asks = False
-    control = ()
-
     def __init__(self, cell: RemoteCell, call: Callable[[], object]) -> None:
         self.asleep = False
         self.asking: Any = None

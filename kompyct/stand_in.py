@@ -10,6 +10,7 @@ import pickle
 from _thread import LockType
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ class StandIn(Component[Any]):
     def __init__(self, cell: RemoteCell, child: Child) -> None:
         self.child = child
         self._cell = cell
+        self._before: Child | None = cell.predecessor  # whose process may still be ending
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
         self._handled = 0
@@ -77,8 +79,13 @@ class StandIn(Component[Any]):
     # -- in the turn ------------------------------------------------------------------------
 
     def on_start(self) -> None:
+        """Have it started, once the process before it is gone: it may hold what this one needs."""
         cell = self._cell
+        before, self._before = self._before, None
+        if before is not None and not cell.options.overlap:
+            _wait(cell, before.gone, GRACE + 1.0)
         self.have_done(protocol.OBEY, ("start", cell.active_period))
+        cell.have_standby()
 
     def on_stop(self) -> None:
         self.have_done(protocol.OBEY, ("stop", 0))
@@ -106,6 +113,8 @@ class StandIn(Component[Any]):
         frame: Frame = question.value
         if frame.kind == protocol.DONE_SO:
             return True
+        if frame.kind == protocol.RAISED:
+            raise unpack_exception(bytes(frame.data))
         raise self.note_fault(frame)
 
     @property
@@ -153,7 +162,6 @@ class StandIn(Component[Any]):
         asks = {i: ask for i, ask in enumerate(messages) if type(ask) is Envelope}
         plain = messages
         if asks:
-            self._cell.has_asks = False
             plain = [m.message if type(m) is Envelope else m for m in messages]
         try:
             value = (plain, tuple(asks)) if asks else plain
@@ -205,7 +213,7 @@ class StandIn(Component[Any]):
                 FaultClass(fault.fault_class),
                 message,
                 left,
-                fault.traceback,
+                partial(str, fault.traceback),
                 fault.location,
                 None,
                 False,
@@ -219,7 +227,6 @@ class StandIn(Component[Any]):
         child = self.child
         phase = PHASES[child.board.numbers[PHASE]]
         message, left = self._recall()
-        stack = child.crash_report()
         cell.note(
             Elsewhere(
                 FaultKind.PROCESS_EXIT,
@@ -227,8 +234,8 @@ class StandIn(Component[Any]):
                 FaultClass.RECOVERABLE,
                 message,
                 left,
-                stack,
-                location_in(stack),
+                child.crash_report,
+                None,
                 child.exit,
                 phase is None,
             )
@@ -256,8 +263,6 @@ class StandIn(Component[Any]):
                 )
                 error.__cause__ = self.child.end_error()
                 ask.fail(error)
-        if left and any(type(message) is Envelope for message in left):
-            self._cell.has_asks = True
         # Those that are left are counted as taken, as in `Cell`.
         self._cell.handled = self.position() + len(left)
         self._handled = self._next - 1
@@ -268,7 +273,7 @@ class StandIn(Component[Any]):
         cell = self._cell
         child = self.child
         with child.taking:
-            if child.closed_memory or child.saves.newest() <= self._taken:
+            if child.is_discarded or child.saves.newest() <= self._taken:
                 return
             before = self._kompyct_registration or cell.recovery
             for save in reversed(child.saves.read()):
@@ -323,20 +328,20 @@ class StandIn(Component[Any]):
         """End the child, by force after `patience` seconds; what it was sent is dead letters."""
         cell = self._cell
         child = self.child
-        if child.closed_memory:  # by `on_kill`
+        if child.is_discarded:  # by `on_kill`
             return
-        if not child.gone.settled():
+        if child.is_crashing:  # the next one may be made meanwhile, see `on_start`
+            cell.predecessor = child
+        elif not child.gone.settled():
             if patience and not child.is_over:
                 child.control(protocol.LEAVE)
             cell.backend.end(child, patience, GRACE)
-            if not _wait(cell, child.gone, patience + GRACE + 1.0):
-                return  # it cannot even be killed: the kernel has it
+            _wait(cell, child.gone, patience + GRACE + 1.0)
         message, left = self._recall()
         for one in (message, *left):
             if type(one) is Envelope or one is not None:
                 ending.refuse(cell, one)
-        with child.taking:
-            child.close_memory()
+        child.discard()
 
     # -- on the thread that looks after children --------------------------------------------
 
@@ -431,16 +436,6 @@ def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException)
         message.fail(error)
     else:
         cell.runtime.undelivered(cell, [content], f"it {why}")
-
-
-def location_in(stack: str) -> str:
-    """The innermost place in what faulthandler wrote, as `FaultContext.location`."""
-    for line in stack.splitlines():
-        file, _, rest = line.strip().partition('", line ')
-        number, _, name = rest.partition(" in ")
-        if file.startswith('File "') and number.isdigit():
-            return f"{file[6:]}:{number} in {name}"
-    return "unknown place"
 
 
 def _wait(cell: Cell, question: Ask, timeout: float) -> bool:

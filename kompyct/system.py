@@ -141,6 +141,8 @@ class ComponentSystem:
         mailbox_limit: int | None = None,
         overflow: Overflow = "error",
         inline_asks: bool = False,
+        standby: bool = False,
+        overlap: bool = False,
         start: bool = False,
         fresh: bool = False,
     ) -> ComponentRef[M]:
@@ -163,6 +165,10 @@ class ComponentSystem:
             overflow: what a full mailbox does with a message: refuse it with `MailboxFullError`,
                 drop it, or drop the oldest instead.
             inline_asks: let an ask of the idle component run its handler in the asker's thread.
+            standby: keep a further process that has loaded what the component needs, so that
+                recovery from the end of its process takes less time; for backend "process".
+            overlap: let the next incarnation start while the process before it, which has
+                crashed, is still ending; it must share nothing with it but its snapshots.
             start: start it as well, with nobody waiting for that.
             fresh: leave alone what an earlier process has stored under the name; the first save
                 takes its place.
@@ -195,10 +201,22 @@ class ComponentSystem:
             or mailbox_limit is not None
             or overflow != "error"
             or inline_asks
+            or standby
+            or overlap
         ):
             options = checked_options(
-                budget, fallback, mailbox_limit, overflow, inline_asks=inline_asks
+                budget,
+                fallback,
+                mailbox_limit,
+                overflow,
+                inline_asks=inline_asks,
+                standby=standby,
+                overlap=overlap,
             )
+            if (standby or overlap) and target.kind != "process":
+                raise ArgumentError(
+                    f"standby= and overlap= are for backend='process', not {target.kind!r}"
+                )
         if name is not None:
             check_name(name)
         if target.kind == "process":

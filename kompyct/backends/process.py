@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +25,7 @@ from typing import Any
 
 from kompyct.backends.pool import PoolBackend
 from kompyct.errors import ProcessStartError
+from kompyct.messages import Envelope
 from kompyct.processes.child import Child
 from kompyct.processes.exits import OomWitness, ProcessExit, from_status
 from kompyct.processes.starter import Ended, Failed, News, Spawner, Started, starter_for
@@ -58,6 +59,7 @@ class ProcessBackend:
         self._bell, self._ring = socket.socketpair()
         self._bell.setblocking(False)
         self._ring.setblocking(False)
+        self._ident = 0  # of the thread
         # For the thread only:
         self._children: dict[int, Child] = {}
         self._statuses: dict[int, int | None] = {}  # of children that are still being heard
@@ -72,9 +74,9 @@ class ProcessBackend:
     # -- as a backend -----------------------------------------------------------------------
 
     def wake(self, item: Any) -> None:
-        # An asker waits anyway, and sending never does: so it saves a hand-off to a worker.
-        mine = threading.current_thread() is self._thread
-        if item.has_asks and not item.control and not mine:
+        # An asker waits anyway, and sending never does: so it saves a hand-off to a worker. A
+        # teller goes on: what else it tells meanwhile goes into the same frame.
+        if not item.control and _ends_with_ask(item.box) and get_ident() != self._ident:
             item.asleep = False
             if not item.run():
                 return
@@ -168,6 +170,7 @@ class ProcessBackend:
                 self._poll.modify(child.connection, events)
 
     def _look_after(self) -> None:
+        self._ident = get_ident()
         self._watch(self._bell.fileno(), self._take_orders, None)
         try:
             while not self._closed:
@@ -257,7 +260,7 @@ class ProcessBackend:
         else:
             child.start_error = news.error
             del self._children[child.number]
-            self._finish(child)
+            child.finish()
 
     def _talk(self, child: Child, events: int) -> None:
         if events & _WRITE and child.sender.resume():
@@ -271,6 +274,10 @@ class ProcessBackend:
     def _crash(self, child: Child, events: int) -> None:
         if not child.read_crash():
             self._unwatch(child.crash)
+        if child.notes_crash():
+            child.read_all()
+            child.settle()
+            self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
     def _gone(self, child: Child, events: int) -> None:
         """Its process has ended; how, the starter knows, or learns just now."""
@@ -293,13 +300,7 @@ class ProcessBackend:
         else:
             oom = self._witness is not None and self._witness.saw_a_kill()
             child.exit = from_status(pid, status, oom=oom)
-        self._finish(child)
-
-    def _finish(self, child: Child) -> None:
-        child.let_go()
-        child.settle()
-        child.gone.value = None
-        child.gone.done.release()
+        child.finish()
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""
@@ -316,11 +317,19 @@ class ProcessBackend:
             for news in self._starter.news():
                 self._note(news)
         for child in tuple(self._children.values()):
-            self._finish(child)
+            child.finish()
         self._children.clear()
         self._poll.close()
         self._bell.close()
         self._ring.close()
+
+
+def _ends_with_ask(box: Any) -> bool:
+    """Whether the last that was put there is an ask; a hint, as the box may be changing."""
+    try:
+        return type(box[-1]) is Envelope
+    except (IndexError, TypeError):  # it is empty, or no list
+        return False
 
 
 def _has_more(descriptor: int) -> bool:

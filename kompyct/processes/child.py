@@ -24,6 +24,17 @@ from kompyct.processes.memory import HAS_MEMFD, Block
 from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
+_FATAL = b"Fatal Python error: "
+
+_SIGNALS = {
+    "Segmentation fault": signal.SIGSEGV,
+    "Aborted": signal.SIGABRT,
+    "Bus error": signal.SIGBUS,
+    "Illegal instruction": signal.SIGILL,
+    "Floating point exception": signal.SIGFPE,
+}
+"""What `faulthandler` writes first, for each signal it handles."""
+
 MAX_CRASH = 1 << 16
 """Bytes kept of what a child writes when it crashes."""
 
@@ -62,8 +73,9 @@ class Child:
         self.start_error: ProcessStartError | None = None
         self.crash_text = bytearray()
         self.closed = False  # whether what is held of it has been let go
-        self.closed_memory = False
-        self.taking = allocate_lock()  # of its saves; protects closed_memory
+        self.is_crashing = False  # whether it has written that it ends by a native crash
+        self.is_discarded = False  # whether nobody looks at the shared memory any more
+        self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
         self._lock = allocate_lock()  # protects _question, _over and the order of control frames
         self._question: Ask | None = None
@@ -176,8 +188,34 @@ class Child:
         self.crash_text += data[: MAX_CRASH - len(self.crash_text)]
         return bool(data)
 
+    def notes_crash(self) -> bool:
+        """Whether this is the first time that its text says that it crashes.
+
+        That is seen before its end: the kernel reports that only once all memory is freed.
+        """
+        if self.is_crashing or not self.crash_text.startswith(_FATAL):
+            return False
+        first, _, _ = bytes(self.crash_text).partition(b"\n")
+        number = _SIGNALS.get(first[len(_FATAL) :].decode("ascii", "replace"))
+        if number is None:
+            return False
+        self.is_crashing = True
+        self.exit = ProcessExit(self.pid or 0, None, number, "signal")
+        return True
+
+    def finish(self) -> None:
+        """It has ended, and all was heard."""
+        self.let_go()
+        self.settle()
+        self.gone.value = None
+        self.gone.done.release()
+        with self.taking:
+            discarded = self.is_discarded
+        if discarded:  # looked at after it was settled, as `discard` does the other way round
+            self._close_memory()
+
     def settle(self) -> None:
-        """It has ended, and all was heard: tell whoever relies on it."""
+        """It has ended, or is ending, and all was heard: tell whoever relies on it."""
         with self._lock:
             first = not self._over
             self._over = True
@@ -187,12 +225,12 @@ class Child:
         elif first and self.owner is not None:
             self.owner.lost(self)
 
-    def close_memory(self) -> None:
-        """Let the shared memory go; by the holder of `taking`, once the child is gone."""
-        if not self.closed_memory:
-            self.closed_memory = True
-            self.board.close()
-            self.saves.close()
+    def discard(self) -> None:
+        """Nobody looks at the shared memory any more: it goes when the child does."""
+        with self.taking:
+            self.is_discarded = True
+        if self.gone.settled():
+            self._close_memory()
 
     def let_go(self) -> None:
         """Close what is held of it, but for the memory that is shared with it."""
@@ -225,6 +263,11 @@ class Child:
                 return
         if self.owner is not None:
             self.owner.heard(self, frame)
+
+    def _close_memory(self) -> None:
+        with self.taking:
+            self.board.close()
+            self.saves.close()
 
     def _let_go_of_its_ends(self) -> None:
         if self.its_crash >= 0:

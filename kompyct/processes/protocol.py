@@ -24,6 +24,8 @@ MESSAGES = 5
 those that are asks."""
 AGAIN = 7
 """One message of several that could not be unpickled together; as MESSAGES."""
+WARM = 8
+"""The factory of the next incarnation, most likely, as encoded: load what it needs. Control."""
 REPLY = 6
 """What the question of the frame's number was answered; with flag, an exception."""
 
