@@ -148,6 +148,24 @@ def test_a_damaged_mark_gives_the_newer_half(create: Create) -> None:
     assert halves.read() == (2, b"second")
 
 
+def test_memory_that_grows_while_it_is_read_is_not_damage(create: Create) -> None:
+    """Given a writer that grows the memory for both halves after the reader has mapped it, then
+    the reader maps it again instead of passing over the newest value."""
+    halves = create()
+    halves.write(b"old", 1)
+    other = reader_of(halves)
+    refresh, left = other.block.refresh, [b"a" * 50_000, b"b" * 200_000]
+
+    def refresh_and_fall_behind() -> None:
+        refresh()
+        while left:
+            halves.write(left.pop(0), 5 - len(left))
+
+    other.block.refresh = refresh_and_fall_behind  # type: ignore[method-assign]
+    assert other.read() == (5, b"b" * 200_000)
+    other.block.close()
+
+
 def value(sequence: int) -> bytes:
     """A value that tells whether it is whole: size and content follow from its number."""
     return sequence.to_bytes(4, "little") * (sequence * 7919 % 3000)

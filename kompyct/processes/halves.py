@@ -130,8 +130,10 @@ class Halves:
                 return sequence, data
 
     def _is_as_before(self, mark: int, headers: bytes) -> bool:
-        """Whether the writer has not been at it meanwhile."""
-        return self._buffer[0] == mark and self._headers() == headers
+        """Whether the writer has not been at it meanwhile, nor grown the memory."""
+        same = self._buffer[0] == mark and self._headers() == headers
+        self._block.refresh()
+        return same and self._block.buffer is self._buffer
 
     def _headers(self) -> bytes:
         return bytes(self._buffer[_HEADERS[0] : _DATA])
