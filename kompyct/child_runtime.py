@@ -49,7 +49,7 @@ class ChildRuntime:
         self.clock = loop
         self.codec = decode(making.codec)
         self.durability = making.durability
-        self.system = FarSystem(making.system, loop.parent)
+        self.system = FarSystem(making.system, loop.parent, loop)
         self.options = Options()
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from kompyct.clock import lock_timeout
+from kompyct.clock import Clock, lock_timeout
 from kompyct.codecs import encode
 from kompyct.errors import ArgumentTypeError, ComponentDestroyedError, UnpicklableError
 from kompyct.futures import complete
@@ -222,8 +222,9 @@ class FarSystem:
     The methods are those of `ComponentSystem`; what they are given must be picklable.
     """
 
-    def __init__(self, name: str, parent: Parent) -> None:
+    def __init__(self, name: str, parent: Parent, clock: Clock) -> None:
         self.name = name
+        self.clock = clock
         self._parent = parent
 
     def create(self, factory: Callable[[], Component[Any]], **options: Any) -> ComponentRef[Any]:

@@ -28,7 +28,7 @@ from kompyct.processes.child import Child
 from kompyct.processes.protocol import Making
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
-from kompyct.stand_in import GRACE, PATIENCE, StandIn
+from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn
 from kompyct.stored import prepare
 from kompyct.waiting import InlineTurn
 
@@ -123,6 +123,11 @@ class RemoteCell(Cell):
         stand_in._kompyct_cell = self
         stand_in.take_up_saves()
         return stand_in
+
+    def hurry(self) -> None:
+        """Have the process end at once, whatever it is doing: a brutal kill."""
+        if self.component is not None:
+            self.component.patience = HURRY
 
     def have_standby(self) -> None:
         """Have a further child that waits to be the next incarnation, if that is wanted."""

@@ -110,6 +110,8 @@ def kill(
     if component is None:
         destroy(cell, "killed while it was faulty")
         return
+    if brutal:
+        cell.hurry()
     raised = None if brutal else _call(cell, KILL, "on_kill")
     if raised is not None:
         cell.history.error = _faulted_in(cell, KILL, raised)  # told when the name is free

@@ -49,6 +49,9 @@ RECEIVE = Phase.RECEIVE
 PATIENCE = 3.0
 """Seconds a child has to run `on_kill`, and to close what its component kept, before SIGTERM."""
 
+HURRY = 0.1
+"""Seconds a child has to close what its component kept when that is killed brutally."""
+
 GRACE = 0.5
 """Seconds from SIGTERM to SIGKILL."""
 
@@ -65,6 +68,7 @@ class StandIn(Component[Any]):
         self.child = child
         self._cell = cell
         self._before: Child | None = cell.predecessor  # whose process may still be ending
+        self.patience = PATIENCE  # of its end
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
         self._handled = 0
@@ -322,7 +326,7 @@ class StandIn(Component[Any]):
         traceback: TracebackType | None,
     ) -> None:
         """End the child; return when it is gone."""
-        self.end(PATIENCE)
+        self.end(self.patience)
 
     def end(self, patience: float) -> None:
         """End the child, by force after `patience` seconds; what it was sent is dead letters."""

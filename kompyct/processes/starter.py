@@ -105,6 +105,8 @@ class Zygote:
                 data, descriptors = receive(self._connection, 1)
             except BlockingIOError:
                 break
+            except ConnectionResetError:  # it ended with a request unread; what it said comes next
+                continue
             except OSError:
                 data, descriptors = b"", []
             if not data:
