@@ -130,8 +130,8 @@ class RemoteCell(Cell):
             self.component.patience = HURRY
 
     def have_standby(self) -> None:
-        """Have a further child that waits to be the next incarnation, if that is wanted."""
-        if self.options.standby and self._standby is None:
+        """Have a further child that waits to be the next incarnation."""
+        if self._standby is None:
             with suppress(OSError, ProcessStartError):  # without one a recovery takes longer
                 child = self.backend.new_child()
                 child.control(protocol.WARM, self._making(self.factory))

@@ -89,7 +89,8 @@ class StandIn(Component[Any]):
         if before is not None and not cell.options.overlap:
             _wait(cell, before.gone, GRACE + 1.0)
         self.have_done(protocol.OBEY, ("start", cell.active_period))
-        cell.have_standby()
+        if cell.options.standby:  # in this turn, but nobody waits for it
+            cell.add_signal((_have_standby, ()))
 
     def on_stop(self) -> None:
         self.have_done(protocol.OBEY, ("stop", 0))
@@ -459,6 +460,12 @@ def _fell(cell: RemoteCell, stand_in: StandIn, frame: Frame) -> None:
     if cell.component is stand_in:
         exception = stand_in.note_fault(frame)
         faulting.fault(cell, exception, _phase_of(cell))
+
+
+def _have_standby(cell: RemoteCell) -> None:
+    """Have a further child wait to be the next incarnation; in the turn."""
+    if cell.component is not None:
+        cell.have_standby()
 
 
 def _died(cell: RemoteCell, stand_in: StandIn) -> None:
