@@ -125,9 +125,13 @@ class StandIn(Component[Any]):
     @property
     def has_room(self) -> bool:
         """Whether the child takes what is to be sent next."""
-        if self.child.is_over or self.child.sender.is_full:
+        child = self.child
+        if child.is_over or child.sender.is_full:
             return False
-        waiting = self._next - 1 - self.child.board.numbers[DONE]
+        try:
+            waiting = self._next - 1 - child.board.numbers[DONE]
+        except ValueError:  # it was discarded meanwhile, in a turn after the one that looks
+            return False
         return waiting < (1 if self._at_end else self._window)
 
     def send_some(self, waiting: int) -> bool:

@@ -11,12 +11,13 @@ caller gives the flag back.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from kompyct.deadline import AbandonedError
-from kompyct.errors import UnknownBackendError
+from kompyct.errors import ProcessStartError, UnknownBackendError
 
 
 class Graveyard:
@@ -47,8 +48,14 @@ def make_backend(kind: str, system_name: str, clock: Any, pool: Any = None) -> A
 
     Raises:
         UnknownBackendError: there is none of that kind.
+        ProcessStartError: it is "process", and this is not Linux.
     """
     check_kind(kind)
+    if kind == "process" and sys.platform != "linux":
+        raise ProcessStartError(
+            f"components in processes of their own need Linux, and this is {sys.platform!r}; "
+            "use backend='thread', and kompyct.guard for the whole program"
+        )
     module, name = _BACKENDS[kind]
     needs = clock if pool is None else pool
     return getattr(import_module(module), name)(system_name, needs)

@@ -253,7 +253,10 @@ class ProcessBackend:
             self._register(child)
         elif isinstance(news, Ended):
             self._statuses[news.number] = news.status
-            self._bury(child)
+            if child.is_gone or news.status is not None:
+                self._bury(child)
+            else:  # its zygote was lost; it ends with that, which `_gone` will see
+                child.signal(signal.SIGKILL)
         elif self._starter.must_spawn:
             self._starter = Spawner(ENTRY)
             self._start(child)
@@ -283,8 +286,11 @@ class ProcessBackend:
         """Its process has ended; how, the starter knows, or learns just now."""
         assert child.pid is not None
         self._unwatch(child.pidfd)
+        child.is_gone = True
         self._starter.reap(child.number, child.pid)
         self._hear_starter(None, 0)
+        if child.number in self._statuses:  # known before, see `_note`
+            self._bury(child)
 
     def _bury(self, child: Child) -> None:
         status = self._statuses.pop(child.number)

@@ -12,7 +12,7 @@ import signal
 import socket
 from _thread import allocate_lock
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
 from kompyct.errors import ProcessExitError, ProcessStartError
@@ -59,12 +59,20 @@ class Child:
         self, number: int, when_full: Callable[[Child], None], *, named: bool = not HAS_MEMFD
     ) -> None:
         self.number = number
-        self.connection, self.its_end = socket.socketpair()
+        with ExitStack() as undo:  # there may be no descriptors, or no memory, for the rest
+            board = Block.create(BOARD_BYTES, named=named)
+            undo.callback(board.close)
+            saves = Block.create(FIRST_BYTES, named=named)
+            undo.callback(saves.close)
+            self.connection, self.its_end = socket.socketpair()
+            undo.callback(self.connection.close)
+            undo.callback(self.its_end.close)
+            self.crash, self.its_crash = os.pipe()
+            undo.pop_all()
         self.connection.setblocking(False)
-        self.crash, self.its_crash = os.pipe()
         os.set_blocking(self.crash, False)
-        self.board = Board(Block.create(BOARD_BYTES, named=named))
-        self.saves = Saves(Block.create(FIRST_BYTES, named=named))
+        self.board = Board(board)
+        self.saves = Saves(saves)
         self.sender = PatientSender(self.connection, lambda: when_full(self))
         self.owner: Owner | None = None
         self.pid: int | None = None
@@ -72,6 +80,7 @@ class Child:
         self.exit: ProcessExit | None = None
         self.start_error: ProcessStartError | None = None
         self.crash_text = bytearray()
+        self.is_gone = False  # whether its pidfd says so
         self.closed = False  # whether what is held of it has been let go
         self.is_crashing = False  # whether it has written that it ends by a native crash
         self.is_discarded = False  # whether nobody looks at the shared memory any more
