@@ -356,6 +356,26 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         guard.start(print, lambda data, code: None, None, 1, tmp_path / "none" / "autosave")
 
 
+@pytest.mark.parametrize("by", ["recover", "claim"])
+def test_what_a_killed_launcher_was_writing_is_removed(tmp_path: Path, by: str) -> None:
+    """Issue 4, no temporary left: Given a temporary whose writer is dead, then the next one to use
+    the autosave removes it, and no other file's."""
+    path = tmp_path / "autosave"
+    left, other = (tmp_path / f".{name}.0123.kompyct-tmp" for name in ("autosave", "other"))
+    left.touch()
+    other.touch()
+    if by == "recover":
+        written(path)
+        recovered(path)
+    else:
+        keeper = keeper_of(path, ITEMS)
+        keeper.claim()
+        keeper.remove()
+        keeper.release()
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_each_save_keeps_the_one_before(tmp_path: Path) -> None:
     """Given saves with changes, then the last two are there; without, nothing is written."""
     path = tmp_path / "autosave"

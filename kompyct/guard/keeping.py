@@ -81,6 +81,7 @@ class Keeper:
             ) from error
         try:
             self._check_absent()
+            files.sweep(*os.path.split(self._path))
             files.remove(self._path + PREVIOUS)
             self._write()
         except BaseException:

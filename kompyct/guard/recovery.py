@@ -57,6 +57,7 @@ def recover(
         raise AutosaveError(
             f"autosave {path} belongs to a program that runs still; end that one first"
         )
+    files.sweep(*os.path.split(path))  # what a launcher was writing when it was killed
     which, items = _newest(path, trust, max_bytes)
     _remove_lock(path)
     rescue(GuardedDict(SavedStore(items)))
