@@ -26,6 +26,7 @@ from kompyct.processes.board import (
     BEGUN,
     CONTROL,
     DONE,
+    ORDERED,
     PHASE,
     PHASES,
     POSITION,
@@ -58,7 +59,7 @@ class ChildCell(Cell):
     thread runs it, so the flag plays no part.
     """
 
-    __slots__ = ("again", "incoming", "loop", "missing")
+    __slots__ = ("again", "incoming", "loop", "missing", "ordered", "pausing")
 
     def __init__(self, runtime: ChildRuntime, making: Making) -> None:
         loop = runtime.clock
@@ -74,6 +75,8 @@ class ChildCell(Cell):
         self.loop = loop
         self.incoming: deque[Any] = deque()
         self.again: deque[Any] = deque()  # what comes one by one, and goes before `incoming`
+        self.ordered = 0  # the board's ORDERED when the last hook was run
+        self.pausing = False  # whether it has itself asked to stop, or to end
         self.missing = 0  # how many of those are still to be handled
         self.incarnation = making.incarnation
         self.active_period = making.active_period
@@ -90,6 +93,8 @@ class ChildCell(Cell):
         """Run a hook; the parent is told when that is done, or hears of the fault."""
         numbers = self.loop.board.numbers
         numbers[PHASE] = NUMBER_OF[hook]
+        self.ordered = numbers[ORDERED]
+        self.pausing = False
         done: Future[None] = Future()
         done.add_done_callback(self._tell_done)
         if hook == "start":
@@ -146,7 +151,9 @@ class ChildCell(Cell):
 
     @property
     def has_some(self) -> bool:
-        """Whether there is something to be handled."""
+        """Whether there is something to be handled now."""
+        if self.pausing or self.loop.board.numbers[ORDERED] != self.ordered:
+            return False
         return bool(self.again if self.missing else self.incoming)
 
     def handle_some(self) -> None:
@@ -192,7 +199,9 @@ class ChildCell(Cell):
             if not is_tick:
                 numbers[DONE] = begun
             numbers[PHASE] = 0
-            if self.control or numbers[CONTROL] != heard:
+            if self.control or self.pausing or numbers[CONTROL] != heard:
+                break
+            if numbers[ORDERED] != self.ordered:
                 break
             if loop.due is not None and loop.due <= loop.now():
                 break
@@ -229,11 +238,13 @@ class ChildCell(Cell):
             prepare(registration)
 
     def request_stop(self, incarnation: Component[Any]) -> None:
-        """See `Cell.request_stop`."""
+        """See `Cell.request_stop`; nothing more is taken in hand until the order is back."""
+        self.pausing = True
         self.loop.parent.send(pack(protocol.REQUEST, ("stop", False)))
 
     def request_kill(self, incarnation: Component[Any], *, after_messages: bool) -> None:
-        """See `Cell.request_kill`."""
+        """See `Cell.request_kill`; unless it is for later, as `request_stop`."""
+        self.pausing = self.pausing or not after_messages
         self.loop.parent.send(pack(protocol.REQUEST, ("kill", after_messages)))
 
     def register_from_outside(

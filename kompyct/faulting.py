@@ -113,7 +113,8 @@ def fault(
     cell.hand = None
     cell.end_period()
     rest = list(left)
-    cell.handled -= len(rest)
+    if elsewhere is None:  # there it counts what was taken in hand
+        cell.handled -= len(rest)
     redelivered = comes_back and message is not None and _is_redelivered(message)
     if redelivered:
         rest.insert(0, message)

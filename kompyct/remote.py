@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kompyct import signals
 from kompyct.cell import Cell
 from kompyct.codecs import encode, for_child
 from kompyct.component import Component
@@ -87,6 +88,15 @@ class RemoteCell(Cell):
             self.asleep = False
             return True
         return False
+
+    def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
+        """See `Cell.signal`; what is to end the handling of messages is seen there at once."""
+        stand_in = self.component
+        if stand_in is not None and (
+            obey is signals.stop or (obey is signals.kill and arguments[2:3] != (True,))
+        ):
+            stand_in.be_ordered()
+        Cell.signal(self, obey, *arguments)
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None

@@ -29,7 +29,7 @@ from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask, Envelope
 from kompyct.processes import protocol
-from kompyct.processes.board import BEGUN, DONE, PHASE, PHASES, POSITION, TAKEN
+from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, pack
 from kompyct.processes.protocol import Fault
@@ -121,6 +121,11 @@ class StandIn(Component[Any]):
         if frame.kind == protocol.RAISED:
             raise unpack_exception(bytes(frame.data))
         raise self.note_fault(frame)
+
+    def be_ordered(self) -> None:
+        """Have the child take nothing more in hand until it hears why; from any thread."""
+        with suppress(ValueError):  # it is gone, and its memory with it
+            self.child.board.numbers[ORDERED] += 1
 
     @property
     def has_room(self) -> bool:
@@ -272,8 +277,7 @@ class StandIn(Component[Any]):
                 )
                 error.__cause__ = self.child.end_error()
                 ask.fail(error)
-        # Those that are left are counted as taken, as in `Cell`.
-        self._cell.handled = self.position() + len(left)
+        self._cell.handled = self.position()
         self._handled = self._next - 1
         return in_hand, tuple(left)
 

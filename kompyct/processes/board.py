@@ -15,6 +15,10 @@ CONTROL = 0
 """How many frames were sent that the child looks at before its next message."""
 TAKEN = 1
 """The sequence of the last announced save when the parent last looked at the saves."""
+ORDERED = 2
+"""How often the component was told to stop or to end: nothing more is to be taken in hand until
+the control frame about that is there."""
+
 # Written by the child.
 BEGUN = 8
 """How many messages the child has taken in hand."""
