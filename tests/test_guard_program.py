@@ -456,7 +456,8 @@ SIGNALLED = """
                 signal.signal(getattr(signal, name), handler)
         data["key"] = 1
         print("ready", os.getpid(), flush=True)
-        time.sleep(60)
+        for _ in range(6000):
+            time.sleep(0.01)  # a signal just before a sleep is handled after it only
     def rescue(data, exit_code):
         print(exit_code, dict(data), flush=True)
     print(guard.start(launch, rescue), flush=True)

@@ -27,6 +27,8 @@ from kompyct.guard.watching import Watched
 from kompyct.processes.memory import HAS_MEMFD
 from kompyct.store.trust import Trust, check_trust
 
+_PATIENCE = 0.5  # seconds that a signal to be sent on may be late at most
+
 _log = logging.getLogger("kompyct.guard")
 
 
@@ -145,8 +147,10 @@ def _run(
             try:
                 for number in early:
                     watched.send(number)
-                while not watched.wait(None if keeper is None else keeper.due_in):
-                    if keeper is not None:
+                # Not for ever at once: a signal that comes just before the system call that waits
+                # has its handler run after it only.
+                while not watched.wait(min(_PATIENCE, keeper.due_in if keeper else _PATIENCE)):
+                    if keeper is not None and not keeper.due_in:
                         keeper.save()
                 return watched.result(mirror.exit_code)
             except BaseException:  # raised by some handler of the user's: the autosave stays
