@@ -111,11 +111,12 @@ def for_child(value: Any, *, main_by_name: bool) -> bytes:
     """
     import cloudpickle  # the one owner of it; 25 ms that most programs never need
 
+    if not main_by_name:
+        return by_cloudpickle(value)
     try:
         return pickle.dumps(value, 5)
     except Exception:  # as in `encode`
-        if not main_by_name:
-            return by_cloudpickle(value)
+        pass
 
     class ByName(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:

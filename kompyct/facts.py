@@ -5,11 +5,10 @@ Plain fields, without behaviour; `faults` is what recovery functions see of them
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
@@ -32,6 +31,12 @@ class FaultKind(Enum):
     SIBLING = "sibling"
 
 
+class Report(Protocol):
+    """Gives what is known of the stack of a process by now; see `Child.crash_report`."""
+
+    def __call__(self, wait: float, *, innermost: bool = False) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """A fault as its own process told it, or as its process's end shows it.
@@ -42,7 +47,8 @@ class Elsewhere:
         message: what was in hand there.
         left: what was sent and not taken in hand, oldest first.
         report: the Python stack, as text; empty if nobody knows it. A process that crashes may
-            still be writing it: so it is asked for when it is looked at.
+            still be writing it: so it is asked for when it is looked at, see
+            `Child.crash_report`.
         location: as `FaultContext.location`; None: it is in the report.
         exit: how the process ended, if it did unasked.
         at_rest: whether nothing of the component was running.
@@ -53,10 +59,20 @@ class Elsewhere:
     fault_class: FaultClass
     message: Any
     left: tuple[Any, ...]
-    report: Callable[[], str]
+    report: Report
     location: str | None
     exit: ProcessExit | None
     at_rest: bool
+
+
+class Text:
+    """A report that is known already; see `Elsewhere.report`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __call__(self, wait: float, *, innermost: bool = False) -> str:
+        return self._text
 
 
 def location_in(stack: str) -> str:

@@ -7,12 +7,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.clock import SECOND
 from kompyct.errors import ArgumentTypeError
-from kompyct.facts import UNREAD, Elsewhere, Facts, FaultKind, Saved, location_in
+from kompyct.facts import UNREAD, Elsewhere, Facts, FaultKind, Saved, Text, location_in
 from kompyct.lifecycle import Phase
 from kompyct.processes.travel import pack_exception, unpack_exception
 from kompyct.ref import living_systems
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
     from kompyct.processes.exits import ProcessExit
 
 S = TypeVar("S")
+
+REPORT_WAIT = 1.0
+"""Seconds to wait at most for the whole stack of a process that crashes: until it is gone."""
+
+LOCATION_WAIT = 0.02
+"""Seconds for its innermost frame, which it writes first, with the next few system calls."""
 
 PROBATION = 30 * SECOND
 """A restored snapshot under which a component has run this long is no longer suspect."""
@@ -87,7 +92,9 @@ class FaultContext(Generic[S]):
             message = pickle.dumps(facts.message, 5)
         except Exception:  # it need not be picklable for this component
             message = pickle.dumps(None)
-        told = (pack_exception(facts.exception), self.traceback, self.location, self.exit)
+        # A process that crashes may still be writing its stack: no time for that here.
+        text = self.traceback if facts.elsewhere is None else facts.elsewhere.report(0.0)
+        told = (pack_exception(facts.exception), text, self.location, self.exit)
         whose = (cell.runtime.key, cell.id, cell.name, cell.path)
         return _arrived, (whose, plain, saved, message, told)
 
@@ -140,7 +147,7 @@ class FaultContext(Generic[S]):
         Python stack at that moment.
         """
         facts = self._facts
-        if facts.elsewhere is not None and (report := facts.elsewhere.report()):
+        if facts.elsewhere is not None and (report := facts.elsewhere.report(REPORT_WAIT)):
             return report
         try:
             lines = traceback.format_exception(
@@ -157,7 +164,9 @@ class FaultContext(Generic[S]):
         elsewhere = self._facts.elsewhere
         if elsewhere is not None:
             found = elsewhere.location
-            return location_in(elsewhere.report()) if found is None else found
+            if found is None:
+                found = location_in(elsewhere.report(LOCATION_WAIT, innermost=True))
+            return found
         frame = self._facts.traceback
         if frame is None:
             return "unknown place"
@@ -406,7 +415,7 @@ def _arrived(
         facts.fault_class,
         None,
         (),
-        partial(str, text),
+        Text(text),
         location,
         process_exit,
         False,

@@ -10,7 +10,6 @@ import pickle
 from _thread import LockType
 from collections import deque
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from kompyct.errors import (
     StoreError,
     UnpicklableError,
 )
-from kompyct.facts import Elsewhere, FaultKind
+from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask, Envelope
@@ -227,7 +226,7 @@ class StandIn(Component[Any]):
                 FaultClass(fault.fault_class),
                 message,
                 left,
-                partial(str, fault.traceback),
+                Text(fault.traceback),
                 fault.location,
                 None,
                 False,

@@ -131,7 +131,7 @@ def picture(bench: Bench) -> list[tuple[int, str, str]]:
 @pytest.mark.parametrize("backend_given", ["threads", "", None, 3, ["pool"]])
 def test_an_unknown_backend_is_refused(backend_given: Any) -> None:
     """Bad input: unknown backend: names the value and what there is."""
-    with pytest.raises(UnknownBackendError, match=r"thread, pool, manual") as raised:
+    with pytest.raises(UnknownBackendError, match=r"thread, pool, process, manual") as raised:
         ComponentSystem(backend=backend_given)
     assert repr(backend_given) in str(raised.value)
     assert isinstance(raised.value, ValueError)
@@ -141,7 +141,7 @@ def test_an_unknown_backend_is_refused(backend_given: Any) -> None:
 @pytest.mark.parametrize("backend_given", ["threads", "", 3])
 def test_an_unknown_backend_of_a_component_is_refused(bench: Bench, backend_given: Any) -> None:
     """Bad input: unknown backend, in `create`; the name is not taken."""
-    with refused(bench, UnknownBackendError, repr(backend_given), "thread, pool, manual"):
+    with refused(bench, UnknownBackendError, repr(backend_given), "thread, pool, process, manual"):
         bench.system.create(Willing, name="new", backend=backend_given)
     assert bench.system.find("new") is None
 

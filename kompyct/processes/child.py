@@ -8,8 +8,10 @@ else is for any thread.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import time
 from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -24,6 +26,7 @@ from kompyct.processes.memory import HAS_MEMFD, Block
 from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
+_FRAME = re.compile(rb'File ".*\n')
 _FATAL = b"Fatal Python error: "
 
 _SIGNALS = {
@@ -86,6 +89,8 @@ class Child:
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
+        self._crash_over = allocate_lock()  # held until nothing more of its crash can come
+        self._crash_over.acquire()
         self._lock = allocate_lock()  # protects _question, _over and the order of control frames
         self._question: Ask | None = None
         self._over = False  # it will answer nothing any more
@@ -144,8 +149,21 @@ class Child:
                 with suppress(OSError):
                     signal.pidfd_send_signal(pidfd, number)
 
-    def crash_report(self) -> str:
-        """What it wrote when it crashed: the Python stack. Empty if it did not crash."""
+    def crash_report(self, wait: float, *, innermost: bool = False) -> str:
+        """What it wrote when it crashed: the Python stack. Empty if it did not crash.
+
+        Args:
+            wait: seconds, >= 0, at most, for what it may still be writing.
+            innermost: wait for the innermost frame only, which comes first.
+        """
+        until = time.monotonic() + wait
+        while self.is_crashing and not (innermost and _FRAME.search(self.crash_text)):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            if self._crash_over.acquire(True, min(left, 0.0005) if innermost else left):
+                self._crash_over.release()
+                break
         return bytes(self.crash_text).decode("utf-8", "replace")
 
     # -- for the thread that looks after children -------------------------------------------
@@ -195,6 +213,8 @@ class Child:
         except OSError:
             return False
         self.crash_text += data[: MAX_CRASH - len(self.crash_text)]
+        if not data:
+            self._note_crash_over()
         return bool(data)
 
     def notes_crash(self) -> bool:
@@ -214,6 +234,7 @@ class Child:
 
     def finish(self) -> None:
         """It has ended, and all was heard."""
+        self._note_crash_over()
         self.let_go()
         self.settle()
         self.gone.value = None
@@ -272,6 +293,10 @@ class Child:
                 return
         if self.owner is not None:
             self.owner.heard(self, frame)
+
+    def _note_crash_over(self) -> None:
+        if self._crash_over.locked():
+            self._crash_over.release()
 
     def _close_memory(self) -> None:
         with self.taking:

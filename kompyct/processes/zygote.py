@@ -70,7 +70,18 @@ def preparation(entry: str) -> Preparation:
     """What a child of this process needs; in the process that wants it."""
     from multiprocessing import spawn
 
-    main = spawn.get_preparation_data("kompyct")
+    try:
+        main = spawn.get_preparation_data("kompyct")
+    except FileNotFoundError:  # the current directory has been removed
+        main = {"sys_path": list(sys.path), "sys_argv": list(sys.argv)}
+        name = getattr(sys.modules["__main__"].__spec__, "name", None)
+        path = getattr(sys.modules["__main__"], "__file__", None)
+        if name is not None:
+            main["init_main_from_name"] = name
+        elif path is not None and os.path.isabs(path):
+            main["init_main_from_path"] = path
+    if not has_main():
+        main.pop("init_main_from_path", None)
     # What concerns multiprocessing's own children only.
     for name in ("name", "authkey", "log_to_stderr", "start_method", "dir", "orig_dir"):
         main.pop(name, None)
@@ -80,10 +91,10 @@ def preparation(entry: str) -> Preparation:
 def has_main() -> bool:
     """Whether a child of this process can import its main module."""
     module = sys.modules["__main__"]
-    return (
-        getattr(module, "__spec__", None) is not None
-        or getattr(module, "__file__", None) is not None
-    )
+    if getattr(module, "__spec__", None) is not None:
+        return True
+    path = getattr(module, "__file__", None)
+    return path is not None and os.path.exists(path)  # not "<stdin>"
 
 
 def prepare(preparation: Preparation) -> Callable[[Sequence[int]], None]:

@@ -97,7 +97,7 @@ def use(system: ComponentSystem) -> None:
     system.create(int)  # E: makes no component
     system.create(NeedsCount)  # E: it needs an argument
     system.create(partial(Counter, "three"))  # E: its count is an int
-    system.create(Counter, backend="process")  # E: no such backend
+    system.create(Counter, backend="fork")  # E: no such backend
     system.create(Counter, "counter")  # E: keyword only
     system.create(Counter, budget=3)  # E: no RestartLimit
     system.create(Counter, fallback="ignore")  # E: no such fallback
