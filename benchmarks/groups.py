@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import components, copies, faults, guarded, imports, messages, state
+from benchmarks import components, copies, faults, guarded, imports, messages, processes, state
 from benchmarks.plan import Case, Row
 
 GROUPS = (
@@ -13,6 +13,7 @@ GROUPS = (
     state.GROUP,
     guarded.GROUP,
     copies.GROUP,
+    processes.GROUP,
 )
 
 ROWS: tuple[Row, ...] = tuple(row for group in GROUPS for row in group.rows)

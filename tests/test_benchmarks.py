@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 
+from benchmarks import alone
 from benchmarks.__main__ import main
 from benchmarks.folders import file_system_of
 from benchmarks.groups import GROUPS, ROWS, find_case
 from benchmarks.plan import MICROSECONDS, PER_SECOND, Row, at_least, at_most
 from benchmarks.report import lines, show, table, write_between_marks
 from benchmarks.runner import Samples
+from benchmarks.stamps import Stamp, new_stamp
 
 RATE = Row(
     "tell",
@@ -96,6 +101,44 @@ def test_what_is_on_the_disk_is_compared_with_every_peer(
         assert [(goal["peer"], goal["limit"]) for goal in goals] == [("atomic_store", 15)]
     assert list(folder.iterdir()) == []
     assert f"files on {written['file_system']}" in capsys.readouterr().out
+
+
+def test_what_is_about_processes_is_compared_with_every_peer(tmp_path: Path) -> None:
+    """Each row about child processes has a figure of kompyct's and of each peer that is there.
+
+    A death is timed from what the child, or who kills it, wrote just before: so no time is
+    negative, and running again comes after the fault was seen.
+    """
+    names = ["ask-process", "seen-crash", "recover", "child"]
+    file = tmp_path / "figures.json"
+    options = ["--only", *names, "--repeats", "1", "--scale", "0.0001"]
+    main([*options, "--json", str(file)])
+    written = json.loads(file.read_text("utf-8"))
+    assert {line["name"] for line in written["rows"]} == set(names)
+    optional = {"xoscar", "faultguard"}
+    for line in written["rows"]:
+        assert line["value"] > 0
+        for name, peer in line["peers"].items():
+            assert (peer["value"] is None and name in optional) or peer["value"] > 0
+    deaths = written["samples"]["crash/process"]
+    assert deaths["running p10"][0] > deaths["seen p10"][0] > 0
+
+
+def test_a_program_that_fails_is_named_with_what_it_says() -> None:
+    """A measurement in a process of its own that ends with an error gives no figures."""
+    with pytest.raises(RuntimeError, match=r"benchmarks\.children failed with 1") as raised:
+        alone.run("benchmarks.children", "make", "few")
+    assert "invalid literal for int() with base 10: 'few'" in str(raised.value)
+
+
+def test_a_stamp_is_read_where_it_was_not_written() -> None:
+    """A time that another process writes is between those taken here before and after."""
+    path = new_stamp()
+    stamp = Stamp(path)
+    before = monotonic_ns()
+    code = f"from benchmarks.stamps import Stamp; Stamp({path!r}).write()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    assert before < stamp.read() < monotonic_ns()
 
 
 def test_the_kind_of_file_system_is_known(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from benchmarks import crashing
 from benchmarks.guarding import encoded_state, in_a_program
 from benchmarks.plan import PeerMissingError
 
@@ -33,6 +34,11 @@ def module() -> Any:
 def measured(size: int, what: str) -> Mapping[str, float]:
     """See `guarded.measured`."""
     return in_a_program(module().start, what, size)
+
+
+def rescue(size: int) -> Mapping[str, float]:
+    """See `crashing.rescue`."""
+    return crashing.rescue(module().start, size)
 
 
 def autosave(size: int) -> Mapping[str, float]:
