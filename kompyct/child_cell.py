@@ -39,7 +39,6 @@ from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
 from kompyct.stored import prepare
 from kompyct.timers import Timer
-from kompyct.waiting import here
 
 if TYPE_CHECKING:
     from kompyct.child_runtime import ChildRuntime
@@ -371,10 +370,4 @@ class _SharedSaves:
     def _make_durable(self) -> None:
         question = new_ask(None)
         self._loop.parent.ask(lambda number: raw(protocol.DURABLE, number=number), question)
-        runner = here.runner
-        if runner is None:
-            question.done.acquire()
-        else:
-            runner.wait(None, question, -1)
-        if question.error is not None:
-            raise question.error
+        self._loop.parent.answer(question)

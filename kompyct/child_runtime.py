@@ -20,6 +20,7 @@ from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.far import FarCell, FarFuture, FarSystem, ToParent
 from kompyct.faults import FaultContext
+from kompyct.messages import LateReplies
 from kompyct.options import Options
 from kompyct.processes import protocol
 from kompyct.processes.frames import pack
@@ -39,11 +40,11 @@ class ChildRuntime:
 
     stopping = False
     writer = None
-    backend = None
 
     def __init__(self, loop: Loop, making: Making) -> None:
         self._loop = loop
         self.parent = loop.parent
+        self.backend = loop  # so that `ask_async` hears its reply
         self.key = making.key
         self.name = making.system
         self.clock = loop
@@ -53,7 +54,7 @@ class ChildRuntime:
         self.options = Options()
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)
-        self.late_replies = allocate_lock()
+        self.late_replies = LateReplies()
         self._others: WeakValueDictionary[int, FarCell] = WeakValueDictionary()
         self.checked_classes: set[type[Component[Any]]] = set()
         living_systems[self.key] = self
@@ -116,7 +117,7 @@ class ChildRuntime:
 
     def new_future(self) -> Future[Any]:
         """See `Runtime.new_future`."""
-        return FarFuture()
+        return FarFuture(self._loop.hear_until)
 
     def proxy(self, ref: ComponentRef[Any]) -> Any:
         """Refuse: a proxy needs the component itself.

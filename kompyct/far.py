@@ -7,33 +7,45 @@ frame to the parent. For any thread of the child.
 from __future__ import annotations
 
 import logging
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kompyct.clock import Clock, lock_timeout
-from kompyct.codecs import encode
-from kompyct.errors import ArgumentTypeError, ComponentDestroyedError, UnpicklableError
+from kompyct.codecs import for_child
+from kompyct.errors import (
+    ArgumentTypeError,
+    ComponentDestroyedError,
+    SnapshotError,
+    UnpicklableError,
+)
 from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.messages import Ask, Envelope, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
+from kompyct.processes.zygote import has_main
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
     from kompyct.component import Component
-    from kompyct.inside import Loop
 
 
 class Parent:
-    """The way to the parent: sends frames, and knows who waits for which answer."""
+    """The way to the parent: sends frames, and knows who waits for which answer.
 
-    def __init__(self, sender: BlockingSender) -> None:
+    `hear(reached, timeout)` hears what the parent sends until `reached()`, at most `timeout`
+    seconds, -1 for ever; on any thread.
+    """
+
+    def __init__(
+        self, sender: BlockingSender, hear: Callable[[Callable[[], bool], float], bool]
+    ) -> None:
         self._sender = sender
+        self.hear = hear
         self._numbers = count(1)
         self._lock = allocate_lock()  # protects _questions
         self._questions: dict[int, Envelope] = {}
@@ -67,18 +79,22 @@ class Parent:
         """
         question = new_ask(None)
         self._begin(name, arguments, options, question)
-        runner = here.runner
-        if runner is None:
-            question.done.acquire()
-        else:
-            runner.wait(None, question, -1)
+        return self.answer(question)
+
+    def answer(self, question: Ask) -> Any:
+        """Wait for the reply to `question`.
+
+        Raises:
+            BaseException: what it was answered with.
+        """
+        self.hear(lambda: question.done.acquire(False), -1)
         if question.error is not None:
             raise question.error
         return question.value
 
     def call_later(self, name: str, /, *arguments: Any, **options: Any) -> Future[Any]:
         """`call` without waiting."""
-        future = FarFuture()
+        future = FarFuture(self.hear)
         question = Envelope(None)
         question.done = _ToFuture(question, future)
         self._begin(name, arguments, options, question)
@@ -87,29 +103,50 @@ class Parent:
     def _begin(
         self, name: str, arguments: tuple[Any, ...], options: dict[str, Any], question: Envelope
     ) -> None:
-        data = encode((name, arguments, options))
+        try:
+            data = for_child((name, arguments, options), main_by_name=has_main())
+        except SnapshotError as error:
+            raise UnpicklableError(
+                f"what {name}() was given cannot go to the system's process "
+                f"({type(error.__cause__).__name__}); give functions of a module, and plain data"
+            ) from error
         self.ask(lambda number: raw(protocol.CALL, data, number=number), question)
 
 
 class FarFuture(Future[Any]):
-    """A future whose waiting lets the child go on hearing: its reply comes the same way."""
+    """A future whose waiting hears what the parent sends: its reply comes the same way."""
+
+    def __init__(self, hear: Callable[[Callable[[], bool], float], bool]) -> None:
+        super().__init__()
+        self._hear = hear
 
     def result(self, timeout: float | None = None) -> Any:
-        self._hear(timeout)
-        return super().result(0 if _hears() else timeout)
+        self._hear(self.done, lock_timeout(timeout))
+        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        self._hear(timeout)
-        return super().exception(0 if _hears() else timeout)
-
-    def _hear(self, timeout: float | None) -> None:
-        if _hears():
-            cast("Loop", here.runner).hear_until(self.done, lock_timeout(timeout))
+        self._hear(self.done, lock_timeout(timeout))
+        return super().exception(0)
 
 
-def _hears() -> bool:
-    """Whether this is the thread that hears what the parent sends."""
-    return here.runner is not None
+class _Heard:
+    """The `done` of an ask on a thread that is not the loop's: who waits for it hears as well."""
+
+    __slots__ = ("_hear", "_lock")
+
+    def __init__(self, hear: Callable[[Callable[[], bool], float], bool], lock: LockType) -> None:
+        self._hear = hear
+        self._lock = lock
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As a lock's, which is held until there is a reply."""
+        if not blocking:
+            return self._lock.acquire(False)
+        return self._hear(lambda: self._lock.acquire(False), timeout)
+
+    def release(self) -> None:
+        """There is a reply."""
+        self._lock.release()
 
 
 class _ToFuture:
@@ -141,6 +178,8 @@ class FarBox:
         """
         try:
             if type(message) is Envelope:
+                if here.runner is None and isinstance(message.done, LockType):
+                    message.done = _Heard(self._parent.hear, message.done)
                 blocks = here.runner is not None and not hasattr(message.done, "_future")
                 told = (self._id, self._path, message.message)
                 self._parent.ask(

@@ -63,6 +63,14 @@ def serve(descriptors: Sequence[int]) -> None:
     Loop(connection, descriptors[2:]).serve()
 
 
+LOOK_AGAIN = 10
+"""Milliseconds after which who waits for a reply looks whether another thread has got it."""
+
+
+def _ms(nanoseconds: int) -> float:
+    return max(nanoseconds, 0) / 1_000_000
+
+
 class _Rehearsal(Component[object]):
     """Stands for the component in a rehearsal."""
 
@@ -79,6 +87,7 @@ class Loop:
         self._connection = connection
         self._memory = list(memory)
         self._incoming = Incoming()
+        self._receiving = allocate_lock()  # protects _incoming, and the order of what has come
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         self._bell, self._ring = socket.socketpair()
@@ -88,7 +97,7 @@ class Loop:
         self._alarms = AlarmList()
         self._alarms_lock = allocate_lock()  # protects _alarms
         self.due: int | None = None  # when the first alarm is, as far as this thread knows
-        self.parent = Parent(BlockingSender(connection))
+        self.parent = Parent(BlockingSender(connection), self.hear_until)
         self.cell: Any = None  # what is being run, see `Runner`
         self.own: ChildCell | None = None
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
@@ -161,13 +170,21 @@ class Loop:
             self._ring_alarms()
 
     def _read(self, until: int | None) -> None:
-        wait = None if until is None else max(until - self.now(), 0) / 1_000_000
+        wait = None if until is None else _ms(until - self.now())
         for descriptor, _ in self._poll.poll(wait):
             if descriptor == self._bell.fileno():
                 with suppress(BlockingIOError):
                     self._bell.recv(4096)
                 continue
-            frames = self._incoming.receive(self._connection)
+            self._receive()
+
+    def _receive(self) -> None:
+        """Take in what has come, if it is still there: another thread may have done so."""
+        with self._receiving:
+            try:
+                frames = self._incoming.receive(self._connection)
+            except BlockingIOError:
+                return
             if frames is None:
                 leave(0)  # the parent is gone, or has no use for this process any more
             for frame in frames:
@@ -262,18 +279,26 @@ class Loop:
 
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`: hear what comes meanwhile; it is handled afterwards."""
-        if threading.get_ident() != self._thread:  # abandoned, and waits on its own
-            return bool(envelope.done.acquire(True, timeout))
         return self.hear_until(lambda: envelope.done.acquire(False), timeout)
 
     def hear_until(self, reached: Callable[[], bool], timeout: float) -> bool:
         """Hear what comes until `reached()`, at most `timeout` seconds, -1 for ever."""
         until = None if timeout == -1 else self.now() + round(timeout * SECOND)
+        hear = self._read if threading.get_ident() == self._thread else self._help
         while not reached():
             if until is not None and self.now() >= until:
                 return False
-            self._read(until)
+            hear(until)
         return True
+
+    def _help(self, until: int | None) -> None:
+        """Hear on another thread than the loop's, which may be in a handler."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        # What it waits for may be heard by the loop, of which this does not learn: look again.
+        if poll.poll(LOOK_AGAIN if until is None else min(LOOK_AGAIN, _ms(until - self.now()))):
+            self._receive()
+            self._ring_bell()
 
     def wake(self, item: Any) -> None:
         """Have the loop look at what there is to do; it has one cell."""

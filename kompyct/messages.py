@@ -120,3 +120,16 @@ def new_ask(message: Any) -> Ask:
     done = allocate_lock()
     done.acquire()
     return Envelope(message, None, done)  # type: ignore[return-value]
+
+
+class LateReplies:
+    """The `done` of asks whose asker has given up: it counts the replies that nobody gets."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()  # protects count
+        self.count = 0
+
+    def release(self) -> None:
+        """A reply came too late."""
+        with self._lock:
+            self.count += 1

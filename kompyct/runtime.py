@@ -33,6 +33,7 @@ from kompyct.errors import (
 )
 from kompyct.events import Event
 from kompyct.lost import LostCell
+from kompyct.messages import LateReplies
 from kompyct.options import Durability, Options
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
@@ -387,19 +388,6 @@ class Runtime:
 
 
 _OF_A_STORE = ("save", "load", "paths", "close")
-
-
-class LateReplies:
-    """The `done` of asks whose asker has given up: it counts the replies that nobody gets."""
-
-    def __init__(self) -> None:
-        self._lock = allocate_lock()  # protects count
-        self.count = 0
-
-    def release(self) -> None:
-        """A reply came too late."""
-        with self._lock:
-            self.count += 1
 
 
 def _at_exit(runtime: Runtime) -> Callable[[], None]:

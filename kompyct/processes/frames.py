@@ -93,12 +93,12 @@ class Incoming:
         self._read = memoryview(bytearray(READ_BYTES))
 
     def receive(self, connection: socket.socket) -> list[Frame] | None:
-        """Read once; the frames that are complete with that. None at the end.
+        """Read once, without waiting; the frames that are complete with that. None at the end.
 
         Raises:
-            OSError: as `recv` does.
+            OSError: as `recv` does; BlockingIOError: there is nothing to be read.
         """
-        count = connection.recv_into(self._read)
+        count = connection.recv_into(self._read, 0, socket.MSG_DONTWAIT)
         return self.feed(bytes(self._read[:count])) if count else None
 
     def feed(self, data: bytes) -> list[Frame]:

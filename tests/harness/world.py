@@ -20,10 +20,10 @@ from kompyct.deadline import Deadline
 from kompyct.errors import ComponentDestroyedError, MailboxFullError, RestartingError
 from kompyct.faults import FaultContext, RecoveryHandler
 from kompyct.lifecycle import State
+from kompyct.messages import LateReplies
 from kompyct.options import Options
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
-from kompyct.runtime import LateReplies
 from tests.harness.explorer import Scenario
 from tests.harness.stage import Stage
 from tests.harness.stand_ins import Ready
