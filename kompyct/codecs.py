@@ -17,7 +17,13 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, Literal, Protocol
 
-from kompyct.errors import ArgumentError, ArgumentTypeError, SnapshotError, VersionError
+from kompyct.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    SnapshotError,
+    UnpicklableError,
+    VersionError,
+)
 
 _CLOUDPICKLE = b"\x01"  # then the version of Python, two bytes, and a pickle
 _BUFFERS = b"\x02"  # then how many buffers, the sizes of pickle and buffers, and all of them
@@ -144,6 +150,17 @@ def _look_up(module: str, qualname: str) -> Any:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def unreadable_reply(error: Exception) -> UnpicklableError:
+    """The error for who asked, if what `decode` raised of the reply is `error`."""
+    cause = error.__cause__ or error
+    unreadable = UnpicklableError(
+        f"the reply cannot be unpickled in the asker's process ({type(cause).__name__}: {cause}); "
+        "reply with plain data"
+    )
+    unreadable.__cause__ = cause
+    return unreadable
 
 
 def load_cloudpickle() -> None:

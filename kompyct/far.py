@@ -187,7 +187,8 @@ class FarBox:
                     message,
                 )
             else:
-                self._parent.send(pack(protocol.TELL, (self._id, self._path, message)))
+                told = (self._path, message)
+                self._parent.send(pack(protocol.TELL, told, number=self._id))
         except OSError:
             raise
         except Exception as error:

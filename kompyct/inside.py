@@ -22,9 +22,10 @@ from kompyct import signals
 from kompyct.child_cell import ChildCell
 from kompyct.child_runtime import ChildRuntime
 from kompyct.clock import SECOND, AlarmList
-from kompyct.codecs import decode, load_cloudpickle
+from kompyct.codecs import decode, load_cloudpickle, unreadable_reply
 from kompyct.component import Component
 from kompyct.deadline import AbandonedError
+from kompyct.errors import SnapshotError, UnpicklableError
 from kompyct.far import Parent
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
@@ -33,6 +34,7 @@ from kompyct.processes.board import BEGUN, CONTROL, DONE, PHASE, PHASES, Board
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, raw
 from kompyct.processes.memory import Block
+from kompyct.processes.parent import watch_end_of_file
 from kompyct.processes.protocol import Making
 from kompyct.processes.saves import Saves
 from kompyct.processes.travel import pack_exception, unpack_exception
@@ -60,7 +62,7 @@ def serve(descriptors: Sequence[int]) -> None:
     """Be a child: make a component when told to, and run it until its end or the parent's."""
     connection = socket.socket(fileno=descriptors[0])
     faulthandler.enable(descriptors[1], all_threads=False)
-    Loop(connection, descriptors[2:]).serve()
+    Loop(connection, descriptors[2:-1], lifeline=descriptors[-1]).serve()
 
 
 LOOK_AGAIN = 10
@@ -83,7 +85,8 @@ class Loop:
 
     kind = "process"
 
-    def __init__(self, connection: socket.socket, memory: Sequence[int]) -> None:
+    def __init__(self, connection: socket.socket, memory: Sequence[int], *, lifeline: int) -> None:
+        self._lifeline = lifeline
         self._connection = connection
         self._memory = list(memory)
         self._incoming = Incoming()
@@ -218,7 +221,7 @@ class Loop:
             try:
                 question.value = decode(bytes(frame.data))
             except Exception as error:
-                question.error = error
+                question.error = unreadable_reply(error)
         if question.done is not None:
             question.done.release()
 
@@ -242,6 +245,15 @@ class Loop:
             self.parent.send(raw(protocol.DONE_SO))
         elif kind == protocol.LEAVE:
             self._turn(own.leave)
+
+    def _factory(self, making: Making) -> Any:
+        try:
+            return decode(making.factory)
+        except SnapshotError as error:
+            raise UnpicklableError(
+                f"the factory of component {making.name or making.id!r} cannot be unpickled in "
+                f"its process ({type(error.__cause__).__name__}); import what it needs there"
+            ) from error.__cause__
 
     def _rehearse(self, making: Making) -> None:
         """Load what the component needs, and do for once what is done when it is made.
@@ -267,13 +279,17 @@ class Loop:
             runtime = ChildRuntime(self, making)
             own = ChildCell(runtime, making)
             self.own = own
-            self._turn(lambda: own.begin(decode(making.factory)))
+            factory = self._factory(making)
+            self._turn(lambda: own.begin(factory))
         except BaseException as error:
             self.parent.send(raw(protocol.RAISED, pack_exception(error)))
             self.over = True
             return
         numbers[PHASE] = 0
         self.parent.send(raw(protocol.DONE_SO))
+        # The kernel ends it with its parent, unless it gives up its rights; then this does, also
+        # while it is busy. Last, as nobody waits for it.
+        watch_end_of_file(self._lifeline)
 
     # -- as a runner, a backend and a clock -------------------------------------------------
 

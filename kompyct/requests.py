@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kompyct import signals
 from kompyct.codecs import decode, encode
@@ -30,6 +30,10 @@ CALLS = frozenset(
 """The methods of the system that a component in another process may call."""
 
 
+UNREADABLE: Final = "a message that cannot be unpickled"
+"""Stands for it where dead letters are shown."""
+
+
 class Errand:
     """Something short to be run by the pool, in the name of `cell`."""
 
@@ -50,7 +54,7 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
     """Do what `frame` wants; on the thread that looks after children, so nothing long."""
     kind = frame.kind
     if kind == protocol.TELL:
-        _tell(cell, *frame.load())
+        _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
     elif kind == protocol.CALL:
@@ -69,7 +73,15 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
             cell.runtime.emit(told)
 
 
-def _tell(cell: RemoteCell, number: int, path: str, message: Any) -> None:
+def _tell(cell: RemoteCell, frame: Frame) -> None:
+    number = frame.number
+    try:
+        path, message = frame.load()
+    except Exception as error:  # a class that is not known here
+        target = cell.runtime.ref_of(number, f"#{number}")
+        why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
+        cell.runtime.undelivered(target._cell, [UNREADABLE], why)
+        return
     target = cell.runtime.ref_of(number, path)
     try:
         target.tell(message)

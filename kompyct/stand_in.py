@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct import ending, events, faulting
 from kompyct.cell import Cell
-from kompyct.codecs import decode
+from kompyct.codecs import decode, unreadable_reply
 from kompyct.component import Component
 from kompyct.errors import (
     ComponentFaultError,
@@ -70,6 +70,7 @@ class StandIn(Component[Any]):
         self.patience = PATIENCE  # of its end
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
+        self._again: dict[int, Any] = {}  # those that were sent one by one, by number
         self._handled = 0
         self._next = 1
         self._base = cell.handled  # what earlier incarnations have handled
@@ -394,8 +395,8 @@ class StandIn(Component[Any]):
         try:
             data = bytes(frame.data)
             value = unpack_exception(data) if frame.flag else decode(data)
-        except BaseException as error:  # a class that is not known here
-            ask.error = error
+        except Exception as error:  # a class that is not known here
+            ask.error = unreadable_reply(error)
         else:
             if frame.flag:
                 ask.error = value
@@ -419,17 +420,18 @@ class StandIn(Component[Any]):
     def _send_again(self, frame: Frame) -> None:
         """Send messages one by one: one of them cannot be unpickled in the child."""
         first = frame.number - self._handled - 1
+        self._again = {}  # what is told of those before has been heard by now
         for index in range(frame.messages):
             message = self._sent[first + index]
             is_ask = type(message) is Envelope
             content = message.message if is_ask else message
             number = frame.number + index
+            self._again[number] = message
             self.child.sender.send(pack(protocol.AGAIN, content, number=number, flag=is_ask))
 
     def _not_understood(self, frame: Frame) -> None:
         """The message of that number cannot be unpickled in the child, which left it out."""
-        index = frame.number - self._handled - 1
-        message = self._sent[index]
+        message = self._again.pop(frame.number)
         error = unpack_exception(bytes(frame.data))
         self._asked.pop(frame.number, None)
         why = f"cannot be unpickled in the child process ({type(error).__name__})"

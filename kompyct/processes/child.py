@@ -7,6 +7,7 @@ else is for any thread.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -37,6 +38,8 @@ _SIGNALS = {
     "Floating point exception": signal.SIGFPE,
 }
 """What `faulthandler` writes first, for each signal it handles."""
+
+_logger = logging.getLogger("kompyct")
 
 MAX_CRASH = 1 << 16
 """Bytes kept of what a child writes when it crashes."""
@@ -189,7 +192,7 @@ class Child:
         except OSError:
             return False
         for frame in frames or ():
-            self._hear(frame)
+            self._hear_safely(frame)
         return frames is not None
 
     def read_all(self) -> None:
@@ -202,7 +205,7 @@ class Child:
             if frames is None:
                 return
             for frame in frames:
-                self._hear(frame)
+                self._hear_safely(frame)
 
     def read_crash(self) -> bool:
         """Take up what it writes when it crashes; False at the end."""
@@ -280,6 +283,13 @@ class Child:
     def _announce(self, parts: list[Any]) -> None:
         self.board.numbers[CONTROL] += 1
         self.sender.send(parts)
+
+    def _hear_safely(self, frame: Frame) -> None:
+        """Hear a frame; what goes wrong with one must not lose those that came with it."""
+        try:
+            self._hear(frame)
+        except Exception:
+            _logger.exception("what child process %s has said could not be heard", self.pid)
 
     def _hear(self, frame: Frame) -> None:
         if frame.kind in (DONE_SO, RAISED, FAULT):

@@ -43,9 +43,9 @@ AT_REST = 20
 SAVED = 21
 """There is a new save; its number is the frame's."""
 TELL = 22
-"""(component id, message)."""
+"""(path, message), for the component whose id is the frame's number."""
 ASK = 23
-"""(component id, request), with a number; answered by REPLY."""
+"""(component id, path, request), with a number; answered by REPLY."""
 CALL = 24
 """(method of the system, arguments, keyword arguments), with a number; answered by REPLY."""
 REQUEST = 25

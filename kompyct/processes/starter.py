@@ -12,6 +12,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import get_start_method
@@ -32,8 +33,8 @@ from kompyct.processes.zygote import (
 )
 
 _RUN = (
-    "import sys; sys.path[:0] = sys.argv[4:]; from kompyct.processes.zygote import main; "
-    "main(*map(int, sys.argv[1:4]))"
+    "import sys; sys.path[:0] = sys.argv[5:]; from kompyct.processes.zygote import main; "
+    "main(*map(int, sys.argv[1:5]))"
 )
 _ROOT = str(Path(__file__).parents[2])  # where the package is imported from
 
@@ -75,7 +76,9 @@ class Zygote:
         self._connection: socket.socket | None = None
         self._ready = False
         self._waiting: dict[int, tuple[int, ...]] = {}  # asked for, with their descriptors
+        self._unsent: deque[int] = deque()  # those of them for which there was no room yet
         self._living: set[int] = set()
+        self._lifeline = Lifeline()
         self._news: list[News] = []
         self.must_spawn = False
         """Whether the program's main module starts threads: then nothing can be forked."""
@@ -91,12 +94,12 @@ class Zygote:
         They must stay open until there is news of it.
         """
         if self._connection is None:
-            self._process, self._connection = launch(self._entry, forks=True)
+            self._process, self._connection = launch(self._entry, self._lifeline, forks=True)
             self._connection.setblocking(False)
             self._ready = False
         self._waiting[number] = tuple(descriptors)
-        with suppress(OSError):  # it has just died: that is read soon
-            socket.send_fds(self._connection, [REQUEST.pack(number)], descriptors)
+        self._unsent.append(number)
+        self._send()
 
     def news(self) -> list[News]:
         """What has happened since the last call."""
@@ -118,6 +121,7 @@ class Zygote:
             else:
                 self.must_spawn = data == THREADED
                 self._lose(data.decode("utf-8", "replace"))
+        self._send()  # there is room again, since it has taken what it tells of
         news, self._news = self._news, []
         return news
 
@@ -128,6 +132,18 @@ class Zygote:
         """End the zygote, and with it all its children."""
         if self._connection is not None:
             self._lose(None)
+        self._lifeline.close()
+
+    def _send(self) -> None:
+        while self._unsent and self._connection is not None:
+            number = self._unsent[0]
+            try:
+                socket.send_fds(self._connection, [REQUEST.pack(number)], self._waiting[number])
+            except BlockingIOError:
+                return
+            except OSError:  # it has just died: that is read soon
+                return
+            self._unsent.popleft()
 
     def _note(self, data: bytes, descriptors: list[int]) -> None:
         kind, number, first, second = PACKET.unpack(data)
@@ -157,6 +173,7 @@ class Zygote:
         for number in self._living:
             self._news.append(Ended(number, None))
         self._waiting.clear()
+        self._unsent.clear()
         self._living.clear()
 
 
@@ -169,10 +186,11 @@ class Spawner:
     def __init__(self, entry: str) -> None:
         self._entry = entry
         self._news: list[News] = []
+        self._lifeline = Lifeline()
 
     def start(self, number: int, descriptors: Sequence[int]) -> None:
         """See `Zygote.start`."""
-        process, connection = launch(self._entry, forks=False)
+        process, connection = launch(self._entry, self._lifeline, forks=False)
         with connection, suppress(OSError):
             socket.send_fds(connection, [REQUEST.pack(number)], descriptors)
         self._news.append(Started(number, process.pid, os.pidfd_open(process.pid)))
@@ -192,7 +210,8 @@ class Spawner:
         self._news.append(Ended(number, status))
 
     def close(self) -> None:
-        """Nothing: each child ends with its own connection."""
+        """End the children."""
+        self._lifeline.close()
 
 
 def starter_for(entry: str) -> Zygote | Spawner:
@@ -202,16 +221,32 @@ def starter_for(entry: str) -> Zygote | Spawner:
     return Zygote(entry)
 
 
-def launch(entry: str, *, forks: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
+class Lifeline:
+    """A pipe whose writing end only this process has: children see by it that this one is gone."""
+
+    def __init__(self) -> None:
+        self.reading, self._writing = os.pipe()
+
+    def close(self) -> None:
+        """End the children that watch it."""
+        if self.reading >= 0:
+            os.close(self.reading)
+            os.close(self._writing)
+            self.reading = -1
+
+
+def launch(
+    entry: str, lifeline: Lifeline, *, forks: bool
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """A new interpreter that is preparing itself, and the connection to it."""
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        numbers = (its.fileno(), os.getpid(), int(forks))
+        numbers = (its.fileno(), os.getpid(), lifeline.reading, int(forks))
         process = subprocess.Popen(
             [sys.executable, *flags, "-c", _RUN, *map(str, numbers), _ROOT],
             stdin=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
+            pass_fds=[its.fileno(), lifeline.reading],
         )
     mine.send(pickle.dumps(preparation(entry), 5))
     return process, mine

@@ -115,8 +115,14 @@ def prepare(preparation: Preparation) -> Callable[[Sequence[int]], None]:
     return preparation.load()
 
 
-def main(descriptor: int, parent_pid: int, forks: int) -> None:
-    """Be the zygote; `descriptor` is its end of the connection. Unless it `forks`, be a child."""
+def main(descriptor: int, parent_pid: int, lifeline: int, forks: int) -> None:
+    """Be the zygote. Unless it `forks`, be a child.
+
+    Args:
+        descriptor: this end of the connection.
+        lifeline: for children: what reaches its end when the process at its other end is gone.
+    """
+    os.set_inheritable(lifeline, False)
     end_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for who started the program
     connection = socket.socket(fileno=descriptor)
@@ -135,22 +141,28 @@ def main(descriptor: int, parent_pid: int, forks: int) -> None:
     if not forks:
         _, descriptors = receive(connection, MAX_DESCRIPTORS)
         connection.close()
-        _serve(serve, descriptors)
+        _serve(serve, [*descriptors, lifeline])
     if threading.active_count() > 1:
         connection.send(THREADED)
         return
     connection.send(READY)
     gc.collect()
     gc.freeze()  # a child's collections need not touch, and so copy, what is here
-    _Zygote(connection, serve).run()
+    _Zygote(connection, serve, lifeline).run()
 
 
 class _Zygote:
     """Forks on request, and reports deaths. One thread; it runs nothing of the users'."""
 
-    def __init__(self, connection: socket.socket, serve: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        serve: Callable[[Sequence[int]], None],
+        lifeline: int,
+    ) -> None:
         self._connection = connection
         self._entry = serve
+        self._lifeline = lifeline
         self._pid = os.getpid()
         self._numbers: dict[int, int] = {}  # of the living children by pid
         self._bell, ring = socket.socketpair()
@@ -207,7 +219,7 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for mine in (self._connection, self._bell, self._ring):
             mine.close()
-        _serve(self._entry, descriptors)
+        _serve(self._entry, [*descriptors, self._lifeline])
 
     def _reap(self) -> None:
         while True:
