@@ -187,8 +187,8 @@ class FarBox:
                     message,
                 )
             else:
-                told = (self._path, message)
-                self._parent.send(pack(protocol.TELL, told, number=self._id))
+                sent = (self._path, message)
+                self._parent.send(pack(protocol.TELL, sent, number=self._id))
         except OSError:
             raise
         except Exception as error:

@@ -444,7 +444,8 @@ def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException)
     content = message.message if type(message) is Envelope else message
     if type(message) is Envelope:
         error = UnpicklableError(
-            f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data"
+            f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data, "
+            "or objects whose classes are in a module"
         )
         error.__cause__ = cause
         message.fail(error)

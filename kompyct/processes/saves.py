@@ -110,6 +110,7 @@ class Saves:
 
     def newest(self) -> int:
         """The sequence of the newest save; 0 if there is none."""
+        self._block.refresh()
         buffer = self._block.buffer
         return max(
             int(_SEQUENCE.unpack_from(buffer, place * _PLACE_BYTES)[0]) for place in range(PLACES)

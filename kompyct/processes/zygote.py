@@ -125,6 +125,8 @@ def main(descriptor: int, parent_pid: int, lifeline: int, forks: int) -> None:
     os.set_inheritable(lifeline, False)
     end_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for who started the program
+    # A program that waits for signals blocks them; its children must hear of deaths, and of TERM.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     connection = socket.socket(fileno=descriptor)
     data = connection.recv(MAX_PACKET)
     if not data:
