@@ -124,6 +124,10 @@ CASES: Mapping[str, Case] = {
     "crash/guard": Case(rescue, 20, least=2),
     "crash/pidfd": Case(partial(die_bare, how="crash"), 40, least=2),
     "crash/pidfd, 500 MB": Case(partial(die_bare, how="crash", size_bytes=LARGE), 8, least=2),
+    "crash/its report": Case(partial(die_bare, how="report"), 40, least=2),
+    "crash/its report, 500 MB": Case(
+        partial(die_bare, how="report", size_bytes=LARGE), 8, least=2
+    ),
     "crash/faultguard": Case(faultguards.rescue, 20, least=2),
     "child/process": Case(make, 40, least=2),
     "child/forkserver": Case(partial(make_by, method="forkserver"), 20, least=2),
@@ -173,7 +177,7 @@ GROUP = Group(
             "seen",
             MILLISECONDS,
             ("process", "process, 500 MB"),
-            ("pidfd", "pidfd, 500 MB"),
+            ("its report", "pidfd", "its report, 500 MB", "pidfd, 500 MB"),
             (at_most(0.5, "process"), at_most(0.5, "process, 500 MB")),
         ),
         Row(

@@ -7,6 +7,7 @@ SIZE_BYTES`.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import select
 import signal
@@ -62,6 +63,7 @@ def ready() -> Callable[[Sequence[int]], None]:
 def _be_told(descriptors: Sequence[int]) -> None:
     """Hold so many bytes, then wait for the word to crash."""
     connection = socket.socket(fileno=descriptors[0])
+    faulthandler.enable(descriptors[1], all_threads=False)
     path, size_bytes = connection.recv(1024).decode().split()
     stamp = Stamp(path)
     held = b"x" * int(size_bytes)
@@ -73,20 +75,27 @@ def _be_told(descriptors: Sequence[int]) -> None:
 
 
 def die(size: int, how: str, size_bytes: int) -> dict[str, list[int]]:
-    """See `children.die`: a pidfd tells, of a child that kompyct's zygote has made."""
+    """See `children.die`: a pidfd tells, of a child that kompyct's zygote has made.
+
+    Args:
+        how: as there; or "report": it crashes, and what tells is the pipe into which its
+            `faulthandler` writes.
+    """
     zygote = Zygote(_ENTRY)
     path = new_stamp()
     stamp = Stamp(path)
     seen = []
     for number in range(size + 1):
         mine, its = socket.socketpair()
-        zygote.start(number + 1, [its.fileno()])
+        report, its_report = os.pipe()
+        zygote.start(number + 1, [its.fileno(), its_report])  # none is number 0
         started = _next(zygote, Started)
         its.close()
+        os.close(its_report)
         mine.send(f"{path} {size_bytes}".encode())
         mine.recv(1)
         end = select.poll()
-        end.register(started.pidfd, select.POLLIN)
+        end.register(report if how == "report" else started.pidfd, select.POLLIN)
         time.sleep(SETTLE)
         if how == "kill":
             stamp.write()
@@ -99,6 +108,7 @@ def die(size: int, how: str, size_bytes: int) -> dict[str, list[int]]:
             seen.append(now - stamp.read())
         _next(zygote, Ended)
         os.close(started.pidfd)
+        os.close(report)
         mine.close()
     zygote.close()
     return {"seen": seen}
