@@ -86,6 +86,7 @@ LONGER = {
     "system": (485, "the public face: two thirds of it are docstrings"),
     "backends.pool": (400, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (360, "the thread that looks after children, and all it may hear"),
+    "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
     "far": (345, "refs, system and log of the other side: each a few lines"),
     "inside": (355, "the loop, and its three faces: runner, backend, clock"),
     "stand_in": (500, "what is sent, kept, heard and recalled is one protocol"),

@@ -70,8 +70,9 @@ def preparation(entry: str) -> Preparation:
     """What a child of this process needs; in the process that wants it."""
     from multiprocessing import spawn
 
+    main: dict[str, object]
     try:
-        main = spawn.get_preparation_data("kompyct")
+        main = dict(spawn.get_preparation_data("kompyct"))
     except FileNotFoundError:  # the current directory has been removed
         main = {"sys_path": list(sys.path), "sys_argv": list(sys.argv)}
         name = getattr(sys.modules["__main__"].__spec__, "name", None)
