@@ -29,7 +29,7 @@ from kompyct.processes.child import Child
 from kompyct.processes.protocol import Making
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
-from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn
+from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn, fell_meanwhile
 from kompyct.stored import prepare
 from kompyct.waiting import InlineTurn
 
@@ -201,7 +201,10 @@ class RemoteCell(Cell):
         told = (registration.stored_as, registration.data, registration.saved_at)
         try:
             stand_in.have_done(protocol.REGISTER, told)
-        except BaseException:  # it has faulted, which is on its way here
+        except BaseException as error:
+            # It has faulted instead, and the question has taken the news. First this is registered
+            # here, since it counts; then the fault is dealt with.
+            self.add_signal((fell_meanwhile, (stand_in, error)), first=True)
             return False
         return True
 

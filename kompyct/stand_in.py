@@ -478,6 +478,12 @@ def _have_standby(cell: RemoteCell) -> None:
         cell.have_standby()
 
 
+def fell_meanwhile(cell: RemoteCell, stand_in: StandIn, error: BaseException) -> None:
+    """The component has faulted, or its process has ended, when it was asked something else."""
+    if cell.component is stand_in:
+        faulting.fault(cell, error, _phase_of(cell))
+
+
 def _died(cell: RemoteCell, stand_in: StandIn) -> None:
     """The process of the component has ended unasked; in the turn."""
     if cell.component is stand_in:

@@ -68,7 +68,6 @@ class ProcessBackend:
         self._watched: dict[int, tuple[Callable[[Any, int], object], Any]] = {}
         self._starter: Any = None
         self._connection: Any = None  # the starter's, as it is watched
-        self._starter_descriptor: int | None = None
         self._witness: OomWitness | None = None
 
     # -- as a backend -----------------------------------------------------------------------
@@ -213,7 +212,7 @@ class ProcessBackend:
 
     def _start(self, child: Child) -> None:
         if self._starter is None:
-            self._starter = starter_for(ENTRY)
+            self._starter = starter_for(ENTRY, self._forget_connection)
             self._witness = OomWitness()
         self._children[child.number] = child
         try:
@@ -231,13 +230,15 @@ class ProcessBackend:
         for news in self._starter.news():
             self._note(news)
         connection = self._starter.connection
-        if connection is not self._connection:
-            self._unwatch(self._starter_descriptor)
+        if connection is not None and connection is not self._connection:
             self._connection = connection
-            self._starter_descriptor = None
-            if connection is not None:
-                self._starter_descriptor = connection.fileno()
-                self._watch(connection.fileno(), self._hear_starter, None)
+            self._watch(connection.fileno(), self._hear_starter, None)
+
+    def _forget_connection(self, connection: socket.socket) -> None:
+        """It is about to be closed: after that its number may be another descriptor's."""
+        if connection is self._connection:
+            self._unwatch(connection.fileno())
+            self._connection = None
 
     def _note(self, news: News) -> None:
         child = self._children.get(news.number)

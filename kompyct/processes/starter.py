@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import get_start_method
 from pathlib import Path
@@ -70,8 +70,9 @@ class Zygote:
     It is started anew when it is lost; its children are lost with it.
     """
 
-    def __init__(self, entry: str) -> None:
+    def __init__(self, entry: str, forget: Callable[[socket.socket], None]) -> None:
         self._entry = entry
+        self._forget = forget  # called with a connection before it is closed
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._ready = False
@@ -162,6 +163,7 @@ class Zygote:
     def _lose(self, text: str | None) -> None:
         assert self._connection is not None
         assert self._process is not None
+        self._forget(self._connection)
         self._connection.close()
         self._connection = None
         with suppress(Exception):
@@ -214,11 +216,11 @@ class Spawner:
         self._lifeline.close()
 
 
-def starter_for(entry: str) -> Zygote | Spawner:
+def starter_for(entry: str, forget: Callable[[socket.socket], None]) -> Zygote | Spawner:
     """What makes children here, by what `multiprocessing` was told."""
     if get_start_method(allow_none=True) == "spawn":
         return Spawner(entry)
-    return Zygote(entry)
+    return Zygote(entry, forget)
 
 
 class Lifeline:
