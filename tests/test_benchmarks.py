@@ -103,13 +103,14 @@ def test_what_is_on_the_disk_is_compared_with_every_peer(
     assert f"files on {written['file_system']}" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(180)  # sixteen cases, each in a process of its own; ten seconds or twice that
 def test_what_is_about_processes_is_compared_with_every_peer(tmp_path: Path) -> None:
     """Each row about child processes has a figure of kompyct's and of each peer that is there.
 
     A death is timed from what the child, or who kills it, wrote just before: so no time is
     negative, and running again comes after the fault was seen.
     """
-    names = ["ask-process", "seen-crash", "recover", "child"]
+    names = ["ask-process", "seen-kill", "recover", "child"]
     file = tmp_path / "figures.json"
     options = ["--only", *names, "--repeats", "1", "--scale", "0.0001"]
     main([*options, "--json", str(file)])

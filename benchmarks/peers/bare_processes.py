@@ -14,23 +14,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic_ns
-from typing import TypeVar
+from typing import NoReturn
 
 from benchmarks.alone import tell
-from benchmarks.measure import LIMIT, round_trips
+from benchmarks.measure import check, round_trips
 from benchmarks.stamps import Stamp, new_stamp
 from kompyct import inside
-from kompyct.processes.starter import Ended, Started, Zygote
 
 SETTLE = 0.05
 """See `children.SETTLE`."""
 
-_ENTRY = "benchmarks.peers.bare_processes:ready"
 _PREPARED = b"."
-
-_Kind = TypeVar("_Kind", Started, Ended)
 
 
 def echo(size: int) -> Mapping[str, float]:
@@ -54,74 +50,56 @@ def echo(size: int) -> Mapping[str, float]:
     return {"p50": figure}
 
 
-def ready() -> Callable[[Sequence[int]], None]:
-    """Load what kompyct's children load; returns what ours run."""
-    inside.ready()
-    return _be_told
-
-
-def _be_told(descriptors: Sequence[int]) -> None:
-    """Hold so many bytes, then wait for the word to crash."""
-    connection = socket.socket(fileno=descriptors[0])
-    faulthandler.enable(descriptors[1], all_threads=False)
-    path, size_bytes = connection.recv(1024).decode().split()
-    stamp = Stamp(path)
-    held = b"x" * int(size_bytes)
-    connection.send(_PREPARED)
-    if connection.recv(1):
-        stamp.write()
-        ctypes.string_at(0)
-    print(len(held))  # the other side is gone
-
-
 def die(size: int, how: str, size_bytes: int) -> dict[str, list[int]]:
-    """See `children.die`: a pidfd tells, of a child that kompyct's zygote has made.
+    """See `children.die`: a pidfd tells, of a fork of a process with what kompyct's have loaded.
 
     Args:
         how: as there; or "report": it crashes, and what tells is the pipe into which its
             `faulthandler` writes.
     """
-    zygote = Zygote(_ENTRY)
-    path = new_stamp()
-    stamp = Stamp(path)
+    inside.ready()
+    stamp = Stamp(new_stamp())
     seen = []
     for number in range(size + 1):
         mine, its = socket.socketpair()
         report, its_report = os.pipe()
-        zygote.start(number + 1, [its.fileno(), its_report])  # none is number 0
-        started = _next(zygote, Started)
+        child = os.fork()
+        if not child:
+            mine.close()
+            _be_told(stamp, size_bytes, its, its_report)
+        pidfd = os.pidfd_open(child)
         its.close()
         os.close(its_report)
-        mine.send(f"{path} {size_bytes}".encode())
         mine.recv(1)
         end = select.poll()
-        end.register(report if how == "report" else started.pidfd, select.POLLIN)
+        end.register(report if how == "report" else pidfd, select.POLLIN)
         time.sleep(SETTLE)
         if how == "kill":
             stamp.write()
-            os.kill(started.pid, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
         else:
             mine.send(b"crash")
         end.poll()
         now = monotonic_ns()
         if number:
             seen.append(now - stamp.read())
-        _next(zygote, Ended)
-        os.close(started.pidfd)
+        _, status = os.waitpid(child, 0)
+        check(os.WTERMSIG(status), signal.SIGKILL if how == "kill" else signal.SIGSEGV)
+        os.close(pidfd)
         os.close(report)
         mine.close()
-    zygote.close()
     return {"seen": seen}
 
 
-def _next(zygote: Zygote, kind: type[_Kind]) -> _Kind:
-    """Wait for the next news, which is of that kind."""
-    while True:
-        for news in zygote.news():
-            if isinstance(news, kind):
-                return news
-        if zygote.connection is not None:
-            select.select([zygote.connection], [], [], LIMIT)
+def _be_told(stamp: Stamp, size_bytes: int, told: socket.socket, report: int) -> NoReturn:
+    """Hold so many bytes, then wait for the word to crash."""
+    faulthandler.enable(report, all_threads=False)
+    held = b"x" * size_bytes
+    told.send(_PREPARED)
+    if told.recv(1):
+        stamp.write()
+        ctypes.string_at(0)
+    os._exit(len(held) > 0)  # the other side is gone
 
 
 if __name__ == "__main__":
