@@ -650,6 +650,83 @@ def test_ctrl_c_ends_a_program_in_order(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+def test_a_program_that_forks_leaves_no_orphans(tmp_path: Path) -> None:
+    """B-87 (process): a forked copy of the program holds its descriptors, and ends none of its
+    children when it ends; killed, the program takes its children along all the same."""
+    text = textwrap.dedent(BODY) + textwrap.dedent(
+        """
+        if __name__ == '__main__':
+            system = ComponentSystem(backend="process")
+            ref = system.create(Counter, start=True)
+            assert ref.ask(Get()) == 1
+            if os.fork() == 0:
+                sys.exit(0)
+            os.wait()
+            if os.fork() == 0:
+                time.sleep(5)
+                os._exit(0)
+            assert ref.ask(Get()) == 2
+            print(ref._cell.component.child.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    script = tmp_path / "script.py"
+    script.write_text(text, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    child = identity_of(int(process.stdout.readline()))
+    assert process.wait(LIMIT) == -signal.SIGKILL
+    process.stdout.close()
+    assert gone_within(
+        ORPHANS_LIVE, lambda: [child] if child is not None and child.is_alive() else []
+    )
+
+
+def test_no_descriptors_left_is_told_and_survived(tmp_path: Path) -> None:
+    """RELIABILITY, "out of handles": components are made until that fails: with an error that
+    says so; those there are go on, and are recovered once there is room."""
+    done = run_script(
+        tmp_path,
+        BODY
+        + """
+    if __name__ == '__main__':
+        import resource
+        with ComponentSystem(backend="process") as system:
+            refs = [system.create(Counter, start=True)]
+            assert refs[0].ask(Get()) == 1
+            resource.setrlimit(resource.RLIMIT_NOFILE, (40, 200))
+            try:
+                while len(refs) < 100:
+                    refs.append(system.create(Counter, start=True))
+            except Exception as error:
+                cause = error.__cause__ or error
+                print(type(error).__name__, "Too many open files" in str(cause))
+            for ref in refs[1:]:
+                assert ref.ask(Get()) == 1
+            system.kill(refs.pop()).result(5)
+            system.kill(refs.pop()).result(5)
+            refs[0].tell(int(signal.SIGKILL))
+            until = time.monotonic() + 10
+            while refs[0].incarnation < 2:
+                assert time.monotonic() < until
+                time.sleep(0.005)
+            assert refs[0].ask(Get()) == 2
+            assert system.create(Counter, start=True).ask(Get()) == 1
+        print("fine")
+    """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in (
+        "ComponentCreateError True\nfine\n",
+        "ProcessStartError True\nfine\n",
+    ), done.stdout + done.stderr
+
+
 def test_two_systems_share_nothing() -> None:
     """Any number of systems in one process: the end of one leaves the other's children alone."""
     with ComponentSystem(backend="process") as one, ComponentSystem(backend="process") as other:

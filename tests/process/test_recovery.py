@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from kompyct import (
+    Component,
     FaultContext,
     FaultKind,
     Phase,
@@ -817,3 +819,85 @@ def _save_later(component: Holder, gate: Gate) -> None:
         components.save_only(component, "late")
 
     threading.Thread(target=save, daemon=True).start()
+
+
+# -- the fault context in the child ----------------------------------------------------------
+
+
+def _look_in_the_child(fault: FaultContext[Any]) -> RecoveryHandler:
+    components.remember(fault)
+    return fault.restart(lambda: Holder(_what_is_known(fault)))
+
+
+def _what_is_known(fault: FaultContext[Any]) -> dict[str, Any]:
+    """Everything that can be compared; made where the factory runs."""
+    names = (
+        "component_id", "name", "path", "incarnation", "kind", "phase", "traceback", "message",
+        "snapshot", "has_snapshot", "snapshot_age", "saved_in_hand", "older_snapshots", "suspect",
+        "attempt", "pending", "restarts", "exit", "time", "location",
+    )  # fmt: skip
+    known = {name: getattr(fault, name) for name in names}
+    known["exception"] = (type(fault.exception).__name__, str(fault.exception))
+    return known
+
+
+@whatever_happens
+def test_a_factory_sees_the_fault_in_the_child(bench: ProcessBench, end: str) -> None:
+    """S-12 (process): a factory that closes over its fault context runs in the new child, and
+    sees there what the recovery function sees here."""
+    ref = bench.started(1, recovery=_look_in_the_child)
+    do(ref, components.save, 2, _look_in_the_child)
+    ref.tell(ENDS[end])
+    bench.event_of(events.ComponentRecovered, ref)
+    known = _what_is_known(bench.fault(ref))
+    assert (known["snapshot"], known["older_snapshots"]) == (2, (1,))
+    assert known["message"] == ENDS[end]
+    assert ref.ask(Get()) == known
+
+
+def test_a_function_registered_before_the_start_counts(bench: ProcessBench) -> None:
+    """S-09 (process): from outside, while the component is passive."""
+    ref = bench.system.create(Holder, name=new_name())
+    ref.set_recovery_function(from_snapshot, snapshot="early")
+    bench.system.start(ref).result(LIMIT)
+    ref.tell(Do(components.segfault))
+    bench.event_of(events.ComponentRecovered, ref)
+    assert ref.ask(Get()) == "early"
+
+
+class Selfish(Component[Any]):
+    """Registers a method of its own, which cannot leave its process."""
+
+    def on_start(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.set_recovery_function(self.recover)
+
+    def recover(self, fault: FaultContext[Any]) -> RecoveryHandler:
+        """Never called."""
+        return fault.end()
+
+
+def test_a_method_of_the_component_is_refused(bench: ProcessBench) -> None:
+    """S-12: recovery functions run in the system's process, which a component cannot go to: the
+    call raises, where in-process there is a warning only. A difference of this backend."""
+    ref = bench.system.create(Selfish)
+    with pytest.raises(ComponentFaultError) as caught:
+        bench.system.start(ref).result(LIMIT)
+    assert isinstance(caught.value.__cause__, SnapshotError)
+    assert "Selfish.recover" in str(caught.value.__cause__)
+
+
+def test_what_nobody_handled_reaches_the_hook(make_bench: Any) -> None:
+    """B-67 (process): what a killed process had not taken in hand goes to `on_undelivered`, as
+    it was sent, when there is no next incarnation."""
+    letters: list[Any] = []
+    bench = make_bench(on_undelivered=lambda path, message: letters.append((path, message)))
+    ref = bench.system.create(Holder, name=new_name())
+    messages = [Do(components.die, (int(signal.SIGKILL),)), Add("1"), Add("2")]
+    for message in messages:
+        ref.tell(message)
+    bench.system.start(ref)
+    bench.ended(ref)
+    bench.until(lambda: len(letters) >= 2)
+    assert letters == [(ref.path, message) for message in messages[1:]]
