@@ -1,4 +1,4 @@
-"""The command line: `python -m examples.guarded_program`."""
+"""The command line: `python -m examples.guarded_program`; it needs numpy."""
 
 from __future__ import annotations
 

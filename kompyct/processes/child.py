@@ -232,7 +232,7 @@ class Child:
         if number is None:
             return False
         self.is_crashing = True
-        self.exit = ProcessExit(self.pid or 0, None, number, "signal")
+        self.exit = ProcessExit(self.pid or 0, None, int(number), "signal")
         return True
 
     def finish(self) -> None:
