@@ -627,7 +627,7 @@ def _save_then(
 
 
 @whatever_happens
-@pytest.mark.parametrize("size", [0, 100, 5_000, 10_000_000])
+@pytest.mark.parametrize("size", [0, 5_000, 10_000_000])
 def test_snapshots_of_any_size_survive(bench: ProcessBench, end: str, size: int) -> None:
     """S-24 (process): "shared" at once, up to 10 MB; the latest is there after any end."""
     ref = bench.started(recovery=from_snapshot)
