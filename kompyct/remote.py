@@ -43,7 +43,7 @@ ACTIVE = State.ACTIVE
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "_standby", "parked", "predecessor")
+    __slots__ = ("_elsewhere", "_standby", "newest", "parked", "predecessor")
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -52,6 +52,7 @@ class RemoteCell(Cell):
     def __init__(self, *arguments: Any) -> None:
         self._elsewhere: Elsewhere | None = None
         self._standby: Child | None = None
+        self.newest: StandIn | None = None  # the incarnation, also while it is being made
         self.predecessor: Child | None = None  # which has crashed, and may not be gone yet
         self.parked = False  # whether its turn ended before everything was sent
         Cell.__init__(self, *arguments)
@@ -91,12 +92,14 @@ class RemoteCell(Cell):
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """See `Cell.signal`; what is to end the handling of messages is seen there at once."""
-        stand_in = self.component
-        if stand_in is not None and (
-            obey is signals.stop or (obey is signals.kill and arguments[2:3] != (True,))
-        ):
+        ends = obey is signals.kill and arguments[2:3] != (True,)
+        stand_in = self.newest
+        if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
         Cell.signal(self, obey, *arguments)
+        if stand_in is not None and ends:
+            # Whatever the turn may be waiting for, a hook that hangs or the factory: it ends.
+            self.backend.end(stand_in.child, PATIENCE + 2 * GRACE, GRACE)
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
@@ -124,6 +127,7 @@ class RemoteCell(Cell):
         self._elsewhere = None
         making = self._making(factory)
         stand_in = StandIn(self, self._take_standby() or self.backend.new_child())
+        self.newest = stand_in
         self.predecessor = None
         try:
             stand_in.have_done(protocol.MAKE, making)

@@ -68,6 +68,11 @@ def stop(cell: Cell, future: Future[None] | None) -> None:
         settle(future)
         return
     raised = _call(cell, STOP, "on_stop")
+    if raised is not None and _fell_before(cell, STOP):
+        fault(cell, raised, cell.elsewhere.phase)  # type: ignore[union-attr]
+        cell.history.active = False
+        settle(future)
+        return
     if raised is not None:
         settle(future, _faulted_in(cell, STOP, raised))
         fault(cell, raised, STOP)
@@ -113,6 +118,10 @@ def kill(
     if brutal:
         cell.hurry()
     raised = None if brutal else _call(cell, KILL, "on_kill")
+    if raised is not None and _fell_before(cell, KILL):
+        fault(cell, raised, cell.elsewhere.phase)  # type: ignore[union-attr]
+        destroy(cell, "killed while it was faulty")
+        return
     if raised is not None:
         cell.history.error = _faulted_in(cell, KILL, raised)  # told when the name is free
         fault(cell, raised, KILL)
@@ -200,6 +209,11 @@ def _call(cell: Cell, phase: Phase, hook: str) -> BaseException | None:
         cell.runtime.emit(benign_error(cell, exception, phase))
     cell.hand = None
     return None
+
+
+def _fell_before(cell: Cell, phase: Phase) -> bool:
+    """Whether, in a process of its own, the component had faulted before it heard of the hook."""
+    return cell.elsewhere is not None and cell.elsewhere.phase is not phase
 
 
 def _faulted_in(cell: Cell, phase: Phase, cause: BaseException) -> ComponentFaultError:

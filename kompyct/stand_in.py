@@ -51,6 +51,9 @@ PATIENCE = 3.0
 HURRY = 0.1
 """Seconds a child has to close what its component kept when that is killed brutally."""
 
+SOON = 0.01
+"""Seconds after a start until the next standby is made."""
+
 GRACE = 0.5
 """Seconds from SIGTERM to SIGKILL."""
 
@@ -89,8 +92,8 @@ class StandIn(Component[Any]):
         if before is not None and not cell.options.overlap:
             _wait(cell, before.gone, GRACE + 1.0)
         self.have_done(protocol.OBEY, ("start", cell.active_period))
-        if cell.options.standby:  # in this turn, but nobody waits for it
-            cell.add_signal((_have_standby, ()))
+        if cell.options.standby:  # when what waits for this start has been done
+            cell.backend.later(SOON, lambda: cell.signal(_have_standby))
 
     def on_stop(self) -> None:
         self.have_done(protocol.OBEY, ("stop", 0))

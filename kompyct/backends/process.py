@@ -39,6 +39,9 @@ ENTRY = "kompyct.inside:ready"
 _READ = select.EPOLLIN
 _WRITE = select.EPOLLOUT
 
+DEAF = 10.0
+"""Seconds without a child after which another zygote is asked for the next one."""
+
 UNREACHABLE = 0.5
 """Seconds a child may live on after it has closed its connection."""
 
@@ -133,6 +136,10 @@ class ProcessBackend:
         self.post(lambda: self._start(child))
         return child
 
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call `call` on the thread after that time; it must not wait for anything."""
+        self.post(lambda: self._after(seconds, call))
+
     def end(self, child: Child, patience: float, grace: float) -> None:
         """Have `child` ended: TERM after `patience`, KILL after `grace` more (seconds).
 
@@ -222,7 +229,14 @@ class ProcessBackend:
             failed.__cause__ = error
             self._note(Failed(child.number, failed))
             return
+        if self._starter.is_ready:  # it takes milliseconds, unless somebody has stopped it
+            self._after(DEAF, lambda: self._give_up_starter(child))
         self._hear_starter(None, 0)
+
+    def _give_up_starter(self, child: Child) -> None:
+        if child.pid is None and child.number in self._children:
+            self._starter.give_up()
+            self._hear_starter(None, 0)
 
     def _hear_starter(self, _: object, events: int) -> None:
         if self._starter is None:
@@ -258,8 +272,10 @@ class ProcessBackend:
                 self._bury(child)
             else:  # its zygote was lost; it ends with that, which `_gone` will see
                 child.signal(signal.SIGKILL)
-        elif self._starter.must_spawn:
-            self._starter = Spawner(ENTRY)
+        elif news.is_threaded:
+            if not isinstance(self._starter, Spawner):
+                self._starter.close()
+                self._starter = Spawner(ENTRY)
             self._start(child)
         else:
             child.start_error = news.error

@@ -7,6 +7,7 @@ of them come first then.
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import socket
 import struct
@@ -89,8 +90,9 @@ class Incoming:
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._needed = HEAD_BYTES
-        # Kept, since a new one of that size would be mapped, and unmapped, for each read.
-        self._read = memoryview(bytearray(READ_BYTES))
+        # Kept, since a new one of that size would be mapped, and unmapped, for each read; and a
+        # mapping, since of that only the pages are made that are written to.
+        self._read = memoryview(mmap.mmap(-1, READ_BYTES))
 
     def receive(self, connection: socket.socket) -> list[Frame] | None:
         """Read once, without waiting; the frames that are complete with that. None at the end.

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 ORPHANED: Final = 113
@@ -34,11 +35,15 @@ def end_with_parent(parent_pid: int) -> None:
     """
     if sys.platform != "linux":
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # It may have ended before that call: then there will be no signal any more.
     if os.getppid() != parent_pid:
         os._exit(ORPHANED)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def watch_end_of_file(descriptor: int) -> threading.Thread:

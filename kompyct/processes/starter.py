@@ -24,6 +24,7 @@ from kompyct.processes.zygote import (
     ENDED,
     FAILED,
     PACKET,
+    PREPARE,
     READY,
     REQUEST,
     STARTED,
@@ -59,6 +60,8 @@ class Failed(NamedTuple):
 
     number: int
     error: ProcessStartError
+    is_threaded: bool = False
+    """Whether it is because the main module starts threads: then a spawner is needed."""
 
 
 News = Started | Ended | Failed
@@ -81,8 +84,16 @@ class Zygote:
         self._living: set[int] = set()
         self._lifeline = Lifeline()
         self._news: list[News] = []
-        self.must_spawn = False
-        """Whether the program's main module starts threads: then nothing can be forked."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has loaded everything, so that a child takes milliseconds."""
+        return self._connection is not None and self._ready
+
+    def give_up(self) -> None:
+        """It does not answer: the next child is made by a new one."""
+        if self._connection is not None:
+            self._lose(None)
 
     @property
     def connection(self) -> socket.socket | None:
@@ -120,8 +131,7 @@ class Zygote:
             elif data == READY:
                 self._ready = True
             else:
-                self.must_spawn = data == THREADED
-                self._lose(data.decode("utf-8", "replace"))
+                self._lose(data.decode("utf-8", "replace"), is_threaded=data == THREADED)
         self._send()  # there is room again, since it has taken what it tells of
         news, self._news = self._news, []
         return news
@@ -160,7 +170,7 @@ class Zygote:
             error = f"no child process could be made: {os.strerror(first)}"
             self._news.append(Failed(number, ProcessStartError(error)))
 
-    def _lose(self, text: str | None) -> None:
+    def _lose(self, text: str | None, *, is_threaded: bool = False) -> None:
         assert self._connection is not None
         assert self._process is not None
         self._forget(self._connection)
@@ -169,9 +179,9 @@ class Zygote:
         with suppress(Exception):
             self._process.kill()
             self._process.wait()
-        error = not_prepared(text, self._process.returncode)
+        error = not_prepared(text, self._process.returncode, is_ready=self._ready)
         for number in self._waiting:
-            self._news.append(Failed(number, error))
+            self._news.append(Failed(number, error, is_threaded))
         for number in self._living:
             self._news.append(Ended(number, None))
         self._waiting.clear()
@@ -182,8 +192,8 @@ class Zygote:
 class Spawner:
     """Children each from a new interpreter. Slow, and without anything inherited by fork."""
 
-    must_spawn = False
     connection = None
+    is_ready = False
 
     def __init__(self, entry: str) -> None:
         self._entry = entry
@@ -202,6 +212,9 @@ class Spawner:
         """See `Zygote.news`."""
         news, self._news = self._news, []
         return news
+
+    def give_up(self) -> None:
+        """Nothing: there is nobody who could not answer."""
 
     def reap(self, number: int, pid: int) -> None:
         """Take the status of a child whose pidfd says that it has ended."""
@@ -250,14 +263,22 @@ def launch(
             stdin=subprocess.DEVNULL,
             pass_fds=[its.fileno(), lifeline.reading],
         )
-    mine.send(pickle.dumps(preparation(entry), 5))
+    # In a file of memory, since it may be larger than any packet: arguments may be many.
+    with open(os.memfd_create("kompyct-preparation"), "w+b") as file:
+        pickle.dump(preparation(entry), file, 5)
+        file.flush()
+        with suppress(OSError):  # it has just died: that is read soon
+            socket.send_fds(mine, [PREPARE], [file.fileno()])
     return process, mine
 
 
-def not_prepared(text: str | None, code: int | None) -> ProcessStartError:
+def not_prepared(text: str | None, code: int | None, *, is_ready: bool) -> ProcessStartError:
     """The error for a child that was not there before its process ended."""
     if text is None:
-        return ProcessStartError(f"the process that makes child processes ended with code {code}")
+        when = "" if is_ready else " while it loaded the program's main module"
+        return ProcessStartError(
+            f"the process that makes child processes ended with code {code}{when}"
+        )
     return ProcessStartError(
         f"a child process could not load what it needs; it said:\n{text.rstrip()}"
     )

@@ -4,9 +4,9 @@ The zygote: a small process of one thread that has everything loaded a child nee
 main module included, and forks when it is told to. It reports how each of its children ended, and
 ends with its parent; its children end with it. For Linux (S-32).
 
-Its connection carries packets. To it: first a pickle of what to prepare, then for each child a
-packet of its number with the descriptors it inherits. From it: first READY, THREADED, or what went
-wrong as text; then `STARTED` with a pidfd, and `ENDED`.
+Its connection carries packets. To it: first PREPARE, with a file of what to load, then for each
+child a packet of its number with the descriptors it inherits. From it: first READY, THREADED, or
+what went wrong as text; then `STARTED` with a pidfd, and `ENDED`.
 
 A spawned child is the same without the fork: it becomes the first child it is asked for.
 """
@@ -32,6 +32,7 @@ from typing import NamedTuple, NoReturn
 
 from kompyct.processes.parent import end_with_parent
 
+PREPARE = b"prepare"
 READY = b"ready"
 THREADED = b"threaded"
 """Importing the main module started threads, so this process must not fork."""
@@ -129,11 +130,13 @@ def main(descriptor: int, parent_pid: int, lifeline: int, forks: int) -> None:
     # A program that waits for signals blocks them; its children must hear of deaths, and of TERM.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     connection = socket.socket(fileno=descriptor)
-    data = connection.recv(MAX_PACKET)
+    data, prepared = receive(connection, 1)
     if not data:
         return
     try:
-        serve = prepare(pickle.loads(data))
+        with open(prepared[0], "rb") as file:
+            file.seek(0)
+            serve = prepare(pickle.load(file))
     except BaseException:
         if not forks:
             traceback.print_exc()
