@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import tempfile
@@ -79,8 +80,10 @@ def zombies() -> int:
 
 
 def own_memory() -> int:
-    """Bytes of this process that are its own: not of mapped files."""
+    """Bytes of this process that are its own: not of mapped files, nor kept by the allocator."""
     gc.collect()
+    # Each thread has had an arena of its own: 23 MB of nothing after ten rounds of `soak`.
+    ctypes.CDLL(None).malloc_trim(0)
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
