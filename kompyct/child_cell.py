@@ -331,8 +331,9 @@ class _SharedSaves:
 
     def __init__(self, loop: Loop, path: str, *, has_store: bool) -> None:
         self._loop = loop
-        self._lock = allocate_lock()  # protects _sequence and the order of writing
+        self._lock = allocate_lock()  # protects _sequence, _last and the order of writing
         self._sequence = 0
+        self._last: bytes | None = None  # the data of the last save
         self.path = path
         self.has_store = has_store
 
@@ -349,7 +350,10 @@ class _SharedSaves:
         with self._lock:
             self._sequence += 1
             sequence = self._sequence
-            loop.saves.write(sequence, facts_of(registration), registration.data)
+            data = registration.data
+            repeats = data is not None and data == self._last
+            loop.saves.write(sequence, facts_of(registration), data, repeats=repeats)
+            self._last = data
             announce = self.has_store and numbers[TAKEN] >= numbers[ANNOUNCED]
             if announce:
                 numbers[ANNOUNCED] = sequence

@@ -26,7 +26,7 @@ from kompyct.lifecycle import State
 from kompyct.messages import Ask, Envelope, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
-from kompyct.processes.zygote import has_main
+from kompyct.processes.zygote import has_main, leave
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
 
@@ -44,7 +44,7 @@ class Parent:
     def __init__(
         self, sender: BlockingSender, hear: Callable[[Callable[[], bool], float], bool]
     ) -> None:
-        self._sender = sender
+        self._sender: BlockingSender | _Cut = sender
         self.hear = hear
         self._numbers = count(1)
         self._lock = allocate_lock()  # protects _questions
@@ -65,6 +65,17 @@ class Parent:
         with self._lock:
             self._questions[number] = question
         self._sender.send(parts)
+
+    def give_up(self, question: Envelope) -> None:
+        """Nobody waits for that reply any more: the parent need not count it as waited for."""
+        with self._lock:
+            numbers = [number for number, one in self._questions.items() if one is question]
+        for number in numbers:
+            self.send(raw(protocol.GAVE_UP, number=number))
+
+    def cut(self) -> None:
+        """In a copy of this process: it has no parent there, and what would tell it ends it."""
+        self._sender = _Cut()
 
     def taken(self, number: int) -> Envelope | None:
         """The question of that number, which is being answered."""
@@ -111,6 +122,13 @@ class Parent:
                 f"({type(error.__cause__).__name__}); give functions of a module, and plain data"
             ) from error
         self.ask(lambda number: raw(protocol.CALL, data, number=number), question)
+
+
+class _Cut:
+    """In the place of a sender: a copy of the component's process is not the component."""
+
+    def send(self, parts: Sequence[Any]) -> NoReturn:
+        leave(0)
 
 
 class FarFuture(Future[Any]):

@@ -8,10 +8,12 @@ and faults; only its mailbox is elsewhere, and so is whatever concerns others (s
 from __future__ import annotations
 
 import faulthandler
+import os
 import select
 import socket
 import threading
 import time
+import traceback
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,18 +29,20 @@ from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.errors import SnapshotError, UnpicklableError
 from kompyct.far import Parent
-from kompyct.lifecycle import State
+from kompyct.fault_classes import FaultClass, classify
+from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, CONTROL, DONE, PHASE, PHASES, Board
 from kompyct.processes.exits import ProcessExit
-from kompyct.processes.frames import BlockingSender, Frame, Incoming, raw
+from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
 from kompyct.processes.parent import watch_end_of_file
-from kompyct.processes.protocol import Making
+from kompyct.processes.protocol import Fault, Making
 from kompyct.processes.saves import Saves
 from kompyct.processes.travel import pack_exception, unpack_exception
 from kompyct.processes.zygote import leave
+from kompyct.reports import users_frames
 from kompyct.waiting import here
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
@@ -80,6 +84,22 @@ class _Rehearsal(Component[object]):
         """Nothing."""
 
 
+def _told_of(error: BaseException) -> Fault:
+    """What the parent is told of an exception of the factory."""
+    frames = users_frames(error.__traceback__)
+    lines = traceback.format_exception(type(error), error, frames)
+    fault_class = classify(error, {})
+    if fault_class is FaultClass.BENIGN:  # it has made nothing that could carry on
+        fault_class = FaultClass.RECOVERABLE
+    place = traceback.extract_tb(frames)
+    location = "unknown place"
+    if place:
+        location = f"{place[-1].filename}:{place[-1].lineno} in {place[-1].name}"
+    return Fault(
+        pack_exception(error), "".join(lines), location, Phase.CREATE.value, fault_class.value
+    )
+
+
 class Loop:
     """Reads, runs, and waits; also the backend, the clock and the runner of the one cell."""
 
@@ -108,6 +128,7 @@ class Loop:
         self.over = False
         self._told = 0  # of the board's DONE, by AT_REST or an answer
         self._thread = threading.get_ident()
+        os.register_at_fork(after_in_child=self._be_copy)
         self.board: Board
         self.saves: Saves
 
@@ -282,7 +303,7 @@ class Loop:
             factory = self._factory(making)
             self._turn(lambda: own.begin(factory))
         except BaseException as error:
-            self.parent.send(raw(protocol.RAISED, pack_exception(error)))
+            self.parent.send(pack(protocol.RAISED, _told_of(error)))
             self.over = True
             return
         numbers[PHASE] = 0
@@ -295,7 +316,10 @@ class Loop:
 
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`: hear what comes meanwhile; it is handled afterwards."""
-        return self.hear_until(lambda: envelope.done.acquire(False), timeout)
+        answered = self.hear_until(lambda: envelope.done.acquire(False), timeout)
+        if not answered:
+            self.parent.give_up(envelope)
+        return answered
 
     def hear_until(self, reached: Callable[[], bool], timeout: float) -> bool:
         """Hear what comes until `reached()`, at most `timeout` seconds, -1 for ever."""
@@ -315,6 +339,15 @@ class Loop:
         if poll.poll(LOOK_AGAIN if until is None else min(LOOK_AGAIN, _ms(until - self.now()))):
             self._receive()
             self._ring_bell()
+
+    def _be_copy(self) -> None:
+        """In a process that the component has forked: should it return here, it ends."""
+        self.over = True
+        self.orders.clear()
+        self.parent.cut()
+        if self.own is not None:
+            self.own.incoming.clear()
+            self.own.again.clear()
 
     def wake(self, item: Any) -> None:
         """Have the loop look at what there is to do; it has one cell."""

@@ -43,7 +43,7 @@ ACTIVE = State.ACTIVE
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "_standby", "newest", "parked", "predecessor")
+    __slots__ = ("_elsewhere", "_standby", "crashed", "in_turn", "newest", "parked")
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -53,7 +53,8 @@ class RemoteCell(Cell):
         self._elsewhere: Elsewhere | None = None
         self._standby: Child | None = None
         self.newest: StandIn | None = None  # the incarnation, also while it is being made
-        self.predecessor: Child | None = None  # which has crashed, and may not be gone yet
+        self.crashed: tuple[Child, ...] = ()  # what may not be gone yet, of earlier incarnations
+        self.in_turn = False  # whether a turn holds the flag; see `ProcessBackend.wake`
         self.parked = False  # whether its turn ended before everything was sent
         Cell.__init__(self, *arguments)
 
@@ -70,12 +71,14 @@ class RemoteCell(Cell):
 
     def run(self) -> bool:
         """Send what is waiting, as far as the child takes more; see `Cell.run`."""
+        self.in_turn = True
         self.parked = False
         waiting = len(self.box)  # before the signals: nothing sent after a stop overtakes it
         if self.control:
             self._obey()
             waiting = min(waiting, len(self.box))
         if self.state is not ACTIVE:
+            self.in_turn = False
             return self._rest()
         stand_in = self.component
         sent = stand_in is None or stand_in.send_some(waiting)
@@ -83,9 +86,11 @@ class RemoteCell(Cell):
             return True
         self.parked = not sent
         self.asleep = sent
+        self.in_turn = False
         self.flag.release()
         more = self.box if sent else stand_in is not None and stand_in.has_room
         if (self.control or more) and self.flag.acquire(False):
+            self.in_turn = True
             self.asleep = False
             return True
         return False
@@ -97,9 +102,10 @@ class RemoteCell(Cell):
         if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
         Cell.signal(self, obey, *arguments)
-        if stand_in is not None and ends:
+        backend = self.backend
+        if stand_in is not None and ends and backend.kind == "process":  # it has not ended yet
             # Whatever the turn may be waiting for, a hook that hangs or the factory: it ends.
-            self.backend.end(stand_in.child, PATIENCE + 2 * GRACE, GRACE)
+            backend.end(stand_in.child, PATIENCE + 2 * GRACE, GRACE)
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
@@ -128,7 +134,6 @@ class RemoteCell(Cell):
         making = self._making(factory)
         stand_in = StandIn(self, self._take_standby() or self.backend.new_child())
         self.newest = stand_in
-        self.predecessor = None
         try:
             stand_in.have_done(protocol.MAKE, making)
         except BaseException:

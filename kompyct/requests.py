@@ -18,7 +18,7 @@ from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
 from kompyct.ref import ComponentRef
-from kompyct.waiting import enter, leave
+from kompyct.waiting import enter
 
 if TYPE_CHECKING:
     from kompyct.remote import RemoteCell
@@ -57,6 +57,8 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
+    elif kind == protocol.GAVE_UP:
+        leave(cell, frame.number)
     elif kind == protocol.CALL:
         cell.backend.run(Errand(cell, lambda: _call(cell, child, frame)))
     elif kind == protocol.DURABLE:
@@ -71,6 +73,13 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         told = frame.load()
         if isinstance(told, Event | logging.LogRecord):
             cell.runtime.emit(told)
+
+
+def leave(cell: RemoteCell, number: int) -> None:
+    """The component waits no more for the reply to its ask of that number, if it still does."""
+    asking = cell.asking
+    if asking is not None and getattr(asking[1].done, "number", None) == number:
+        cell.asking = None
 
 
 def _tell(cell: RemoteCell, frame: Frame) -> None:
@@ -99,14 +108,14 @@ def _ask(cell: RemoteCell, child: Child, frame: Frame) -> None:
             enter(cell, target, envelope)
         target.send_ask(envelope)
     except BaseException as error:  # users' classes that cannot be unpickled, a full mailbox
-        leave(cell)
+        leave(cell, frame.number)
         _reply(child, frame.number, None, error)
 
 
 class _Back:
     """The `done` of an ask that a component in another process has made."""
 
-    __slots__ = ("_blocks", "_cell", "_child", "_envelope", "_number")
+    __slots__ = ("_blocks", "_cell", "_child", "_envelope", "number")
 
     def __init__(
         self, envelope: Envelope, cell: RemoteCell, child: Child, number: int, *, blocks: bool
@@ -114,15 +123,15 @@ class _Back:
         self._envelope = envelope
         self._cell = cell
         self._child = child
-        self._number = number
+        self.number = number
         self._blocks = blocks
 
     def release(self) -> None:
         """Send the reply."""
         if self._blocks:
-            leave(self._cell)
+            leave(self._cell, self.number)
         envelope = self._envelope
-        _reply(self._child, self._number, envelope.value, envelope.error)
+        _reply(self._child, self.number, envelope.value, envelope.error)
 
 
 def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:

@@ -6,7 +6,6 @@ they are handled; what the child says is taken up.
 
 from __future__ import annotations
 
-import pickle
 from _thread import LockType
 from collections import deque
 from contextlib import suppress
@@ -30,7 +29,7 @@ from kompyct.messages import Ask, Envelope
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
-from kompyct.processes.frames import Frame, pack
+from kompyct.processes.frames import Frame, pack, raw
 from kompyct.processes.protocol import Fault
 from kompyct.processes.travel import unpack_exception
 from kompyct.reports import identity
@@ -69,7 +68,6 @@ class StandIn(Component[Any]):
     def __init__(self, cell: RemoteCell, child: Child) -> None:
         self.child = child
         self._cell = cell
-        self._before: Child | None = cell.predecessor  # whose process may still be ending
         self.patience = PATIENCE  # of its end
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
@@ -86,11 +84,11 @@ class StandIn(Component[Any]):
     # -- in the turn ------------------------------------------------------------------------
 
     def on_start(self) -> None:
-        """Have it started, once the process before it is gone: it may hold what this one needs."""
+        """Have it started, once those before it are gone: they may hold what this one needs."""
         cell = self._cell
-        before, self._before = self._before, None
-        if before is not None and not cell.options.overlap:
-            _wait(cell, before.gone, GRACE + 1.0)
+        crashed, cell.crashed = cell.crashed, ()
+        for child in () if cell.options.overlap else crashed:
+            _wait(cell, child.gone, GRACE + 1.0)
         self.have_done(protocol.OBEY, ("start", cell.active_period))
         if cell.options.standby:  # when what waits for this start has been done
             cell.backend.later(SOON, lambda: cell.signal(_have_standby))
@@ -121,8 +119,6 @@ class StandIn(Component[Any]):
         frame: Frame = question.value
         if frame.kind == protocol.DONE_SO:
             return True
-        if frame.kind == protocol.RAISED:
-            raise unpack_exception(bytes(frame.data))
         raise self.note_fault(frame)
 
     def be_ordered(self) -> None:
@@ -184,30 +180,19 @@ class StandIn(Component[Any]):
             value = (plain, tuple(asks)) if asks else plain
             count = len(messages)
             parts = pack(protocol.MESSAGES, value, number=self._next, flag=bool(asks), count=count)
-        except BaseException:  # whatever users' classes raise when they are pickled
-            self._send_each(messages)
+        except Exception as error:  # whatever users' classes raise when they are pickled
+            if len(messages) == 1:
+                why = f"cannot be pickled ({type(error).__name__})"
+                refuse_unpicklable(self._cell, messages[0], why, error)
+            else:  # the others can
+                for message in messages:
+                    self._send([message])
             return
         for index, ask in asks.items():
             self._asked[self._next + index] = ask
         self._sent.extend(messages)
         self._next += len(messages)
         self.child.sender.send(parts)
-
-    def _send_each(self, messages: list[Any]) -> None:
-        """One of `messages` cannot be pickled: send the others."""
-        cell = self._cell
-        for message in messages:
-            content = message.message if type(message) is Envelope else message
-            try:
-                pickle.dumps(content, 5)
-            except BaseException as error:
-                why = f"cannot be pickled ({type(error).__name__})"
-                refuse_unpicklable(cell, message, why, error)
-            else:
-                if len(messages) == 1:  # the second time it did work
-                    self._send_each(messages)
-                else:
-                    self._send([message])
 
     # -- what has become of it --------------------------------------------------------------
 
@@ -222,13 +207,15 @@ class StandIn(Component[Any]):
         cell = self._cell
         fault: Fault = frame.load()
         exception = unpack_exception(fault.exception)
-        message, left = self._recall()
+        in_hand, left = self._recall()
+        if frame.kind == protocol.RAISED:  # for whoever creates it: its frames do not travel
+            exception.add_note(f"In its process:\n{fault.traceback}")
         cell.note(
             Elsewhere(
                 FaultKind.EXCEPTION,
                 Phase(fault.phase),
                 FaultClass(fault.fault_class),
-                message,
+                in_hand[0] if in_hand else None,
                 left,
                 Text(fault.traceback),
                 fault.location,
@@ -243,13 +230,13 @@ class StandIn(Component[Any]):
         cell = self._cell
         child = self.child
         phase = PHASES[child.board.numbers[PHASE]]
-        message, left = self._recall()
+        in_hand, left = self._recall()
         cell.note(
             Elsewhere(
                 FaultKind.PROCESS_EXIT,
                 RECEIVE if phase is None else Phase(phase),
                 FaultClass.RECOVERABLE,
-                message,
+                in_hand[0] if in_hand else None,
                 left,
                 child.crash_report,
                 None,
@@ -258,20 +245,21 @@ class StandIn(Component[Any]):
             )
         )
 
-    def _recall(self) -> tuple[Any, tuple[Any, ...]]:
-        """What was in hand, and what was not taken in hand; replies that are lost fail."""
+    def _recall(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What was in hand, if something was, and what was not; replies that are lost fail."""
         numbers = self.child.board.numbers
         begun, done = numbers[BEGUN], numbers[DONE]
+        self._cell.asking = None  # whatever it asked, it waits no more
         sent, self._sent = self._sent, deque()
         asked, self._asked = self._asked, {}
         first = self._handled + 1
-        in_hand = None
+        in_hand: tuple[Any, ...] = ()
         left = []
         for number, message in enumerate(sent, first):
             if number > begun:
                 left.append(message)
             elif number > done:
-                in_hand = message
+                in_hand = (message,)
         for number, ask in asked.items():
             if number <= done:
                 error = ComponentFaultError(
@@ -347,16 +335,15 @@ class StandIn(Component[Any]):
         if child.is_discarded:  # by `on_kill`
             return
         if child.is_crashing:  # the next one may be made meanwhile, see `on_start`
-            cell.predecessor = child
+            cell.crashed += (child,)
         elif not child.gone.settled():
             if patience and not child.is_over:
                 child.control(protocol.LEAVE)
             cell.backend.end(child, patience, GRACE)
             _wait(cell, child.gone, patience + GRACE + 1.0)
-        message, left = self._recall()
-        for one in (message, *left):
-            if type(one) is Envelope or one is not None:
-                ending.refuse(cell, one)
+        in_hand, left = self._recall()
+        for message in (*in_hand, *left):
+            ending.refuse(cell, message)
         child.discard()
 
     # -- on the thread that looks after children --------------------------------------------
@@ -430,7 +417,11 @@ class StandIn(Component[Any]):
             content = message.message if is_ask else message
             number = frame.number + index
             self._again[number] = message
-            self.child.sender.send(pack(protocol.AGAIN, content, number=number, flag=is_ask))
+            try:
+                parts = pack(protocol.AGAIN, content, number=number, flag=is_ask)
+            except Exception:  # it could be pickled the first time; nothing cannot be unpickled
+                parts = raw(protocol.AGAIN, number=number, flag=is_ask)
+            self.child.sender.send(parts)
 
     def _not_understood(self, frame: Frame) -> None:
         """The message of that number cannot be unpickled in the child, which left it out."""

@@ -125,7 +125,9 @@ class ComponentSupervisor(Component[Any]):
             self._begin_waiting()
             self._publisher.publish(events.LateAnswer(*identity(message.fault._facts.cell)))
         elif isinstance(message, logging.LogRecord):  # of a component in another process
-            logging.getLogger(message.name).handle(message)
+            logger = logging.getLogger(message.name)
+            if logger.isEnabledFor(message.levelno):
+                logger.handle(message)
         elif type(message) is Undelivered:
             self._bury(message)
         elif type(message) is EndAll:

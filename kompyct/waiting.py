@@ -94,11 +94,6 @@ def ask_inside(runner: Runner, target: Any, envelope: Ask, timeout: float) -> bo
         asker.asking = None
 
 
-def leave(asker: Any) -> None:
-    """Note that `asker` waits no longer."""
-    asker.asking = None
-
-
 INLINE: Final = Envelope(None)
 """Stands for an inline ask in `asking`; it is never settled."""
 

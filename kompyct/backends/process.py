@@ -20,6 +20,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -80,8 +81,13 @@ class ProcessBackend:
         # teller goes on: what else it tells meanwhile goes into the same frame.
         if not item.control and _ends_with_ask(item.box) and get_ident() != self._ident:
             item.asleep = False
-            if not item.run():
-                return
+            try:
+                if not item.run():
+                    return
+            except BaseException:  # Ctrl+C, on the main thread: the cell must go on
+                if item.in_turn:
+                    self._pool.wake(item)
+                raise
         self._pool.wake(item)
 
     def run(self, errand: Any) -> None:
@@ -133,7 +139,8 @@ class ProcessBackend:
                 )
                 thread.start()
                 self._thread = thread
-        self.post(lambda: self._start(child))
+            self._orders.append(lambda: self._start(child))  # before it closes: it is finished
+        self._wake_thread()
         return child
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
@@ -180,23 +187,29 @@ class ProcessBackend:
         self._watch(self._bell.fileno(), self._take_orders, None)
         try:
             while not self._closed:
-                for descriptor, events in self._poll.poll(self._patience()):
-                    if descriptor not in self._watched:  # by what came before it
-                        continue
-                    call, about = self._watched[descriptor]
-                    try:
-                        call(about, events)
-                    except Exception:  # a bug: the other children must be looked after
-                        _logger.exception("the thread that looks after child processes goes on")
+                self._hear(self._patience())
                 self._ring_alarms()
         finally:
             self._end_all()
+
+    def _hear(self, wait: float | None) -> None:
+        for descriptor, events in self._poll.poll(wait):
+            watched = self._watched.get(descriptor)
+            if watched is not None:  # not any more, by what came before it
+                call, about = watched
+                self._safely(partial(call, about, events))
+
+    def _safely(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:  # a bug: the other children must be looked after
+            _logger.exception("the thread that looks after child processes goes on")
 
     def _take_orders(self, _: object, events: int) -> None:
         with suppress(BlockingIOError):
             self._bell.recv(4096)
         while self._orders:
-            self._orders.popleft()()
+            self._safely(self._orders.popleft())
 
     def _watch(self, descriptor: int, call: Callable[[Any, int], object], about: Any) -> None:
         self._watched[descriptor] = (call, about)
@@ -215,7 +228,7 @@ class ProcessBackend:
 
     def _ring_alarms(self) -> None:
         while self._heap and self._heap[0][0] <= time.monotonic():
-            heapq.heappop(self._heap)[2]()
+            self._safely(heapq.heappop(self._heap)[2])
 
     def _start(self, child: Child) -> None:
         if self._starter is None:
@@ -327,14 +340,15 @@ class ProcessBackend:
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""
+        with self._mutex:
+            pass  # whoever was just ordering a child has done so
+        while self._orders:
+            self._safely(self._orders.popleft())
         for child in tuple(self._children.values()):
             child.signal(signal.SIGKILL)
         until = time.monotonic() + 1.0
         while self._children and time.monotonic() < until:
-            for descriptor, events in self._poll.poll(0.05):
-                if descriptor in self._watched:
-                    call, about = self._watched[descriptor]
-                    call(about, events)
+            self._hear(0.05)
         if self._starter is not None:
             self._starter.close()
             for news in self._starter.news():

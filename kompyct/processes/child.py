@@ -189,7 +189,7 @@ class Child:
             frames = self._incoming.receive(self.connection)
         except BlockingIOError:
             return True
-        except OSError:
+        except (OSError, ValueError):
             return False
         for frame in frames or ():
             self._hear_safely(frame)
@@ -200,7 +200,7 @@ class Child:
         while True:
             try:
                 frames = self._incoming.receive(self.connection)
-            except OSError:
+            except (OSError, ValueError):
                 return
             if frames is None:
                 return

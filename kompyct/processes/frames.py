@@ -25,6 +25,9 @@ OUT_OF_BAND = 4096
 READ_BYTES = 1 << 18
 """How much is read at once: whoever floods its pipe must not keep the others waiting."""
 
+MAX_KIND = 63
+MAX_BODY = 1 << 40  # bytes; what says more is no frame
+
 _MAX_PARTS = 512  # of one call of sendmsg; the system's own limit is 1,024
 
 
@@ -99,12 +102,17 @@ class Incoming:
 
         Raises:
             OSError: as `recv` does; BlockingIOError: there is nothing to be read.
+            ValueError: as `feed`.
         """
         count = connection.recv_into(self._read, 0, socket.MSG_DONTWAIT)
         return self.feed(bytes(self._read[:count])) if count else None
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are complete with `data`."""
+        """The frames that are complete with `data`.
+
+        Raises:
+            ValueError: somebody has written something else into the connection.
+        """
         if not self._waiting and len(data) >= HEAD_BYTES:  # mostly it is one frame, and whole
             kind, flag, buffers, count, length, number = _HEAD.unpack_from(data)
             if not buffers and len(data) == HEAD_BYTES + length:
@@ -121,6 +129,8 @@ class Incoming:
         self._needed = HEAD_BYTES
         while end - at >= HEAD_BYTES:
             kind, flag, buffers, count, length, number = _HEAD.unpack_from(source, at)
+            if kind > MAX_KIND or length > MAX_BODY:
+                raise ValueError("what has come is no frame")
             if end - at - HEAD_BYTES < length:
                 self._needed = HEAD_BYTES + length
                 break

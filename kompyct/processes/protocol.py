@@ -33,7 +33,7 @@ REPLY = 6
 DONE_SO = 16
 """What was asked by a control frame has been done."""
 RAISED = 17
-"""The factory raised; the exception. A first creation is no fault yet."""
+"""A `Fault`: the factory raised. A first creation is no fault yet."""
 FAULT = 18
 """A `Fault`; the last frame of a child."""
 ANSWER = 19
@@ -54,6 +54,8 @@ EVENT = 26
 """An event to be published."""
 LOG = 27
 """A log record."""
+GAVE_UP = 31
+"""The component waits no more for the reply to the ASK of that number."""
 DURABLE = 29
 """Everything saved is to be durable; answered by REPLY."""
 RESEND = 30

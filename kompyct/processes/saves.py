@@ -63,14 +63,21 @@ class Saves:
         """See `Block.handle`."""
         return self._block.handle
 
-    def write(self, sequence: int, facts: bytes, data: bytes | None) -> None:
+    def write(
+        self, sequence: int, facts: bytes, data: bytes | None, *, repeats: bool = False
+    ) -> None:
         """Save; `sequence` > 0, greater than all before.
+
+        Args:
+            repeats: whether the data are those of the save before: then that one gives its place
+                back, so that repeated saves do not push out older ones.
 
         Raises:
             OSError: there is no memory for it; what was saved before stays.
         """
         size = 0 if data is None else len(data)
         needed = len(facts) + size
+        before = self._sequences.index(max(self._sequences))
         place = self._sequences.index(min(self._sequences))
         if needed > self._room[place]:
             room = max(256, 1 << (needed - 1).bit_length())
@@ -96,6 +103,9 @@ class Saves:
         )  # fmt: skip
         _SEQUENCE.pack_into(buffer, head, sequence)  # last: from here on it counts
         self._sequences[place] = sequence
+        if repeats:
+            _SEQUENCE.pack_into(buffer, before * _PLACE_BYTES, 0)
+            self._sequences[before] = 0
 
     def read(self) -> list[Save]:
         """What is saved, newest first. Of a child that is writing just now, what is complete.
