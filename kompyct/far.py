@@ -18,6 +18,7 @@ from kompyct.codecs import for_child
 from kompyct.errors import (
     ArgumentTypeError,
     ComponentDestroyedError,
+    IncarnationEndedError,
     SnapshotError,
     UnpicklableError,
 )
@@ -26,7 +27,7 @@ from kompyct.lifecycle import State
 from kompyct.messages import Ask, Envelope, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
-from kompyct.processes.zygote import has_main, leave
+from kompyct.processes.zygote import has_main
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
 
@@ -74,7 +75,7 @@ class Parent:
             self.send(raw(protocol.GAVE_UP, number=number))
 
     def cut(self) -> None:
-        """In a copy of this process: it has no parent there, and what would tell it ends it."""
+        """In a copy of this process: it has no parent there."""
         self._sender = _Cut()
 
     def taken(self, number: int) -> Envelope | None:
@@ -128,7 +129,10 @@ class _Cut:
     """In the place of a sender: a copy of the component's process is not the component."""
 
     def send(self, parts: Sequence[Any]) -> NoReturn:
-        leave(0)
+        raise IncarnationEndedError(
+            "this process was forked by a component, and is not the component: it can send and "
+            "save nothing"
+        )
 
 
 class FarFuture(Future[Any]):

@@ -8,6 +8,7 @@ and faults; only its mailbox is elsewhere, and so is whatever concerns others (s
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import select
 import socket
@@ -28,7 +29,7 @@ from kompyct.codecs import decode, load_cloudpickle, unreadable_reply
 from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.errors import SnapshotError, UnpicklableError
-from kompyct.far import Parent
+from kompyct.far import FarCell, Parent
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask
@@ -126,6 +127,7 @@ class Loop:
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
         self.heard = 0  # control frames that have come
         self.over = False
+        self._is_copy = False  # whether this process was forked by the component
         self._told = 0  # of the board's DONE, by AT_REST or an answer
         self._thread = threading.get_ident()
         os.register_at_fork(after_in_child=self._be_copy)
@@ -163,6 +165,8 @@ class Loop:
                 time.sleep(3600)
         finally:
             self.cell = None
+            if self._is_copy:
+                leave(0)
 
     def _tell_rest(self) -> None:
         if self.own is not None:
@@ -316,6 +320,9 @@ class Loop:
 
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`: hear what comes meanwhile; it is handled afterwards."""
+        if target is not None and type(target) is not FarCell and target is not self.own:
+            # Of a system that the component has made for itself, in this process.
+            return bool(envelope.done.acquire(True, timeout))
         answered = self.hear_until(lambda: envelope.done.acquire(False), timeout)
         if not answered:
             self.parent.give_up(envelope)
@@ -341,10 +348,10 @@ class Loop:
             self._ring_bell()
 
     def _be_copy(self) -> None:
-        """In a process that the component has forked: should it return here, it ends."""
-        self.over = True
-        self.orders.clear()
+        """In a process that the component has forked: should it return to the loop, it ends."""
+        self._is_copy = True
         self.parent.cut()
+        logging.getLogger().handlers = []  # its warnings go to the standard error
         if self.own is not None:
             self.own.incoming.clear()
             self.own.again.clear()

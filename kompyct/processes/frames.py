@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-_HEAD = struct.Struct("<BBHIQQ")  # kind, flag, buffers, count, bytes of the body, number
+_HEAD = struct.Struct("<IBBHIQQ")  # mark, kind, flag, buffers, count, bytes of the body, number
+_MARK = 0x79706D6B  # of every head: what somebody else has written is found out
 HEAD_BYTES = _HEAD.size
 
 OUT_OF_BAND = 4096
@@ -24,9 +25,6 @@ OUT_OF_BAND = 4096
 
 READ_BYTES = 1 << 18
 """How much is read at once: whoever floods its pipe must not keep the others waiting."""
-
-MAX_KIND = 63
-MAX_BODY = 1 << 40  # bytes; what says more is no frame
 
 _MAX_PARTS = 512  # of one call of sendmsg; the system's own limit is 1,024
 
@@ -72,7 +70,7 @@ def pack(
     raws = [buffer.raw() for buffer in buffers]
     sizes = struct.pack(f"<{len(raws)}Q", *(part.nbytes for part in raws))
     length = len(sizes) + len(data) + sum(part.nbytes for part in raws)
-    head = _HEAD.pack(kind, flag, len(raws), count, length, number)
+    head = _HEAD.pack(_MARK, kind, flag, len(raws), count, length, number)
     return [head + sizes, *raws, data]
 
 
@@ -80,7 +78,7 @@ def raw(
     kind: int, data: bytes = b"", *, number: int = 0, flag: bool = False, count: int = 0
 ) -> list[Any]:
     """The parts of a frame whose body is `data` as it is."""
-    head = _HEAD.pack(kind, flag, 0, count, len(data), number)
+    head = _HEAD.pack(_MARK, kind, flag, 0, count, len(data), number)
     return [head + data] if len(data) < OUT_OF_BAND else [head, data]
 
 
@@ -114,8 +112,8 @@ class Incoming:
             ValueError: somebody has written something else into the connection.
         """
         if not self._waiting and len(data) >= HEAD_BYTES:  # mostly it is one frame, and whole
-            kind, flag, buffers, count, length, number = _HEAD.unpack_from(data)
-            if not buffers and len(data) == HEAD_BYTES + length:
+            mark, kind, flag, buffers, count, length, number = _HEAD.unpack_from(data)
+            if mark == _MARK and not buffers and len(data) == HEAD_BYTES + length:
                 return [Frame(kind, flag, number, count, data[HEAD_BYTES:], _NO_BUFFERS)]
         source: bytes | bytearray = data
         if self._waiting:
@@ -128,8 +126,8 @@ class Incoming:
         view = memoryview(source)
         self._needed = HEAD_BYTES
         while end - at >= HEAD_BYTES:
-            kind, flag, buffers, count, length, number = _HEAD.unpack_from(source, at)
-            if kind > MAX_KIND or length > MAX_BODY:
+            mark, kind, flag, buffers, count, length, number = _HEAD.unpack_from(source, at)
+            if mark != _MARK:
                 raise ValueError("what has come is no frame")
             if end - at - HEAD_BYTES < length:
                 self._needed = HEAD_BYTES + length
