@@ -351,6 +351,3 @@ class ToParent(logging.Handler):
             self._parent.send(pack(protocol.LOG, record))
         except Exception:
             self.handleError(record)
-
-
-__all__ = ["Ask", "FarCell", "FarSystem", "Parent", "ToParent"]

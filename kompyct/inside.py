@@ -351,6 +351,9 @@ class Loop:
         """In a process that the component has forked: should it return to the loop, it ends."""
         self._is_copy = True
         self.parent.cut()
+        with suppress(Exception):  # no standard error; its crash is not the component's
+            faulthandler.disable()
+            faulthandler.enable(all_threads=False)
         logging.getLogger().handlers = []  # its warnings go to the standard error
         if self.own is not None:
             self.own.incoming.clear()

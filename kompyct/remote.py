@@ -43,7 +43,7 @@ ACTIVE = State.ACTIVE
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "_standby", "crashed", "in_turn", "newest", "parked")
+    __slots__ = ("_elsewhere", "_standby", "crashed", "newest", "parked")
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -54,7 +54,6 @@ class RemoteCell(Cell):
         self._standby: Child | None = None
         self.newest: StandIn | None = None  # the incarnation, also while it is being made
         self.crashed: tuple[Child, ...] = ()  # what may not be gone yet, of earlier incarnations
-        self.in_turn = False  # whether a turn holds the flag; see `ProcessBackend.wake`
         self.parked = False  # whether its turn ended before everything was sent
         Cell.__init__(self, *arguments)
 
@@ -71,14 +70,12 @@ class RemoteCell(Cell):
 
     def run(self) -> bool:
         """Send what is waiting, as far as the child takes more; see `Cell.run`."""
-        self.in_turn = True
         self.parked = False
         waiting = len(self.box)  # before the signals: nothing sent after a stop overtakes it
         if self.control:
             self._obey()
             waiting = min(waiting, len(self.box))
         if self.state is not ACTIVE:
-            self.in_turn = False
             return self._rest()
         stand_in = self.component
         sent = stand_in is None or stand_in.send_some(waiting)
@@ -86,11 +83,9 @@ class RemoteCell(Cell):
             return True
         self.parked = not sent
         self.asleep = sent
-        self.in_turn = False
         self.flag.release()
         more = self.box if sent else stand_in is not None and stand_in.has_room
         if (self.control or more) and self.flag.acquire(False):
-            self.in_turn = True
             self.asleep = False
             return True
         return False
@@ -105,7 +100,8 @@ class RemoteCell(Cell):
         backend = self.backend
         if stand_in is not None and ends and backend.kind == "process":  # it has not ended yet
             # Whatever the turn may be waiting for, a hook that hangs or the factory: it ends.
-            backend.end(stand_in.child, PATIENCE + 2 * GRACE, GRACE)
+            brutal = arguments[1:2] == (True,)
+            backend.end(stand_in.child, (HURRY if brutal else PATIENCE) + 2 * GRACE, GRACE)
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
@@ -199,8 +195,9 @@ class RemoteCell(Cell):
 
     def take_up_saves(self) -> None:
         """Take up what the component has saved in its process."""
-        if self.component is not None:
-            self.component.take_up_saves()
+        stand_in = self.component  # once: the turn may take it away
+        if stand_in is not None:
+            stand_in.take_up_saves()
 
     def pass_on(self, registration: Registration) -> bool:
         """Have the child register what was registered from outside; whether it has done so."""

@@ -11,13 +11,11 @@ from kompyct import signals
 from kompyct.codecs import decode, encode
 from kompyct.errors import KompyctError, MailboxFullError, UnpicklableError
 from kompyct.events import Event
-from kompyct.lifecycle import State
 from kompyct.messages import Envelope
 from kompyct.processes import protocol
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
-from kompyct.ref import ComponentRef
 from kompyct.waiting import enter
 
 if TYPE_CHECKING:
@@ -176,6 +174,3 @@ def _reply(child: Child, number: int, value: Any, error: BaseException | None) -
     if error is not None:
         data = pack_exception(error)
     child.sender.send(raw(protocol.REPLY, data, number=number, flag=error is not None))
-
-
-__all__ = ["CALLS", "ComponentRef", "Errand", "State", "answer"]

@@ -74,7 +74,7 @@ class StandIn(Component[Any]):
         self._again: dict[int, Any] = {}  # those that were sent one by one, by number
         self._handled = 0
         self._next = 1
-        self._base = cell.handled  # what earlier incarnations have handled
+        self._incarnation = cell.incarnation
         self._taken = 0  # the last save that was taken up
         self._at_end = False  # whether a message is waiting that is only for an idle child
         bounded = cell.options.mailbox_limit is not None
@@ -286,9 +286,10 @@ class StandIn(Component[Any]):
                     made = registration_of(save, cell.path, cell.runtime.bound)
                     before = made.following(before)
             self._kompyct_registration = before
-        if cell.stored is not None and before is not None:
+        stored = cell.stored  # once: the end of the component takes it away
+        if stored is not None and before is not None:
             with suppress(IncarnationEndedError):
-                cell.stored.save(before, cell.incarnation)
+                stored.save(before, self._incarnation)
 
     def save_durably(self) -> None:
         """Take up what was saved, and return when it is on the disk.
@@ -299,9 +300,10 @@ class StandIn(Component[Any]):
         self.take_up_saves()
         cell = self._cell
         registration = self._kompyct_registration
-        if cell.stored is None or registration is None:
+        stored = cell.stored
+        if stored is None or registration is None:
             raise StoreError(f"component {cell.path!r} is not stored")
-        cell.stored.save(registration, cell.incarnation, durably=True)
+        stored.save(registration, self._incarnation, durably=True)
 
     # -- its end ----------------------------------------------------------------------------
 
@@ -341,6 +343,7 @@ class StandIn(Component[Any]):
                 child.control(protocol.LEAVE)
             cell.backend.end(child, patience, GRACE)
             _wait(cell, child.gone, patience + GRACE + 1.0)
+        self.take_up_saves()
         in_hand, left = self._recall()
         for message in (*in_hand, *left):
             ending.refuse(cell, message)

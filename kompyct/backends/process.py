@@ -37,6 +37,8 @@ _logger = logging.getLogger("kompyct")
 ENTRY = "kompyct.inside:ready"
 """What a child runs."""
 
+_MAIN = threading.main_thread().ident
+
 _READ = select.EPOLLIN
 _WRITE = select.EPOLLOUT
 
@@ -78,16 +80,16 @@ class ProcessBackend:
 
     def wake(self, item: Any) -> None:
         # An asker waits anyway, and sending never does: so it saves a hand-off to a worker. A
-        # teller goes on: what else it tells meanwhile goes into the same frame.
-        if not item.control and _ends_with_ask(item.box) and get_ident() != self._ident:
+        # teller goes on: what else it tells meanwhile goes into the same frame. Not on the main
+        # thread, where Ctrl+C would leave a turn half done.
+        if (
+            not item.control
+            and _ends_with_ask(item.box)
+            and get_ident() not in (self._ident, _MAIN)
+        ):
             item.asleep = False
-            try:
-                if not item.run():
-                    return
-            except BaseException:  # Ctrl+C, on the main thread: the cell must go on
-                if item.in_turn:
-                    self._pool.wake(item)
-                raise
+            if not item.run():
+                return
         self._pool.wake(item)
 
     def run(self, errand: Any) -> None:

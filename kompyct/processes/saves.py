@@ -112,11 +112,18 @@ class Saves:
 
         What its checksum contradicts is left out: somebody has written there who must not.
         """
-        self._block.refresh()
-        found = [self._read(place) for place in range(PLACES)]
-        saves = [save for save in found if save is not None]
-        saves.sort(reverse=True)
-        return saves
+        newest = self.newest()
+        while True:
+            found = [self._read(place) for place in range(PLACES)]
+            saves = [save for save in found if save is not None]
+            saves.sort(reverse=True)
+            # A save that repeats the one before is in another place: both may be missed.
+            if not newest or (saves and saves[0].sequence >= newest) or self._is_damaged(newest):
+                return saves
+
+    def _is_damaged(self, sequence: int) -> bool:
+        """Whether that save still is the newest, and yet cannot be read."""
+        return self.newest() == sequence
 
     def newest(self) -> int:
         """The sequence of the newest save; 0 if there is none."""
