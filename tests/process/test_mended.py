@@ -7,6 +7,7 @@ ended, messages that got stuck, programs that could have no children.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -193,6 +194,28 @@ def _fork(component: Any) -> int:
     return os.fork()
 
 
+def test_a_forked_worker_that_logs_does_its_work(bench: ProcessBench, notes: Notes) -> None:
+    """What a component forks by `multiprocessing` logs a line: it goes on, up to its own end."""
+    ref = bench.started()
+    assert do(ref, _have_a_worker_log, notes) == 7
+    assert notes.lines() == ["before", "after"]
+    assert ref.ask(Get()) == "default"
+
+
+def _have_a_worker_log(component: Any, notes: Notes) -> int | None:
+    worker = multiprocessing.get_context("fork").Process(target=_log_in_a_worker, args=(notes,))
+    worker.start()
+    worker.join(components.PATIENCE)
+    return worker.exitcode
+
+
+def _log_in_a_worker(notes: Notes) -> None:
+    notes.add("before")
+    logging.getLogger("worker").warning("in a worker")
+    notes.add("after")
+    os._exit(7)
+
+
 def _has_ended(number: int) -> bool:
     try:
         return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
@@ -325,6 +348,7 @@ def test_none_is_a_dead_letter_like_any_other(make_bench: Any, make_gate: MakeGa
     bench.until(lambda: reached.is_open)
     for message in (None, "between", None):
         ref.tell(message)
+    bench.until(lambda: not ref._cell.box)  # its process has them
     killed = bench.system.kill(ref)
     gate.open()
     killed.result(LIMIT)
