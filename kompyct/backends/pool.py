@@ -118,12 +118,9 @@ class PoolBackend:
         for worker in parked:
             worker.bell.release()
         until = self._clock.now() + round(timeout * 1e9)
-        for worker in workers:
-            if worker is not threading.current_thread() and worker.ident is not None:
-                worker.join(max((until - self._clock.now()) / 1e9, 0.0))
-        watchdog = self._watchdog
-        if watchdog is not None and watchdog is not threading.current_thread():
-            watchdog.join(max((until - self._clock.now()) / 1e9, 0.0))
+        for thread in (*workers, self._watchdog):
+            if thread not in (None, threading.current_thread()) and thread.ident is not None:
+                thread.join(max((until - self._clock.now()) / 1e9, 0.0))
         self._run_left()
 
     def _run_left(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import os
 import pickle
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from kompyct.errors import AutosaveError, CorruptStoreError, StoreError, TrustError, VersionError
 from kompyct.guard import autosave
@@ -141,6 +142,13 @@ def _read(path: str, trusted: trust.Trust, max_bytes: int) -> Items:
     return autosave.decode(data, path, trusted, max_bytes).items
 
 
+class _Plain(pickle.Unpickler):
+    """Builds what pickle knows by itself, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
 def _of_faultguard(data: bytes, path: str, max_bytes: int) -> Items:
     """What faultguard saved: a dictionary of pickles, pickled, in the format xz."""
     try:
@@ -148,7 +156,9 @@ def _of_faultguard(data: bytes, path: str, max_bytes: int) -> Items:
         raw = decompressor.decompress(data, max_bytes)
         if not decompressor.eof:
             raise EOFError(f"it is cut off, or has more than {max_bytes} bytes of content")
-        return [(pickle.dumps(key, 5), bytes(value)) for key, value in pickle.loads(raw).items()]
+        # Its container needs no class: what names one was planted, and is not for here to run.
+        items = _Plain(io.BytesIO(raw)).load().items()
+        return [(pickle.dumps(key, 5), bytes(value)) for key, value in items]
     except Exception as error:  # lzma's, and whatever unpickling raises
         raise CorruptStoreError(
             f"{path} is no autosave of faultguard that can be read ({type(error).__name__}); "

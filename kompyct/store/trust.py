@@ -113,8 +113,8 @@ def verified(data: bytes, key: bytes, path: str) -> bytes:
         signature, hmac.digest(key, content, "sha256")
     ):
         raise TrustError(
-            f"{path} is not what was signed with the key in trust=: it was signed with another "
-            "one, or changed since; give the right key, or restore the file",
+            f"{path} is not what was signed with the key in trust=: it was never signed, signed "
+            "with another one, or changed since; give the right key, or restore the file",
             path=path,
             phase="trust",
             errno=errno.EPERM,

@@ -6,6 +6,7 @@ players instead of its workers' threads; and the thread of a store's writer.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Any
 
@@ -50,8 +51,7 @@ class StagedPool(PoolBackend):
 
     def __init__(self, system_name: str, clock: Any) -> None:
         super().__init__(system_name, clock)
-        watchdog: Any = object()
-        self._watchdog = watchdog
+        self._watchdog = threading.Thread()  # which is never started
         self.started: list[StagedWorker] = []  # workers whose threads would have been started
 
 
