@@ -18,10 +18,10 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 LAYERS = (
     "errors events fault_classes lifecycle messages options restart version",
     "checks clock codecs deadline functions futures mailbox waiting "
-    "processes processes.exits processes.halves processes.identity processes.memory "
+    "processes processes.exits processes.identity processes.memory "
     "processes.parent "
     "processes processes.board processes.child processes.exits processes.frames "
-    "processes.halves processes.memory processes.parent processes.protocol processes.saves "
+    "processes.memory processes.parent processes.protocol processes.saves "
     "processes.starter processes.travel processes.zygote "
     "store store.atomic store.compression store.directory store.files store.formats store.locks "
     "store.records store.segments store.snapshots store.trust",
