@@ -197,9 +197,6 @@ class Cell(Mailbox):
     def let_go(self) -> None:
         """See `RemoteCell.let_go`; here nothing waits to be the next incarnation."""
 
-    def hurry(self) -> None:
-        """See `RemoteCell.hurry`; a thread cannot be made to."""
-
     def take_up_saves(self) -> None:
         """See `RemoteCell.take_up_saves`; here they are taken up as they are made."""
 

@@ -26,9 +26,9 @@ from kompyct.processes.board import (
     BEGUN,
     CONTROL,
     DONE,
+    NUMBER_OF,
     ORDERED,
     PHASE,
-    PHASES,
     POSITION,
     TAKEN,
 )
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
-NUMBER_OF = {phase: number for number, phase in enumerate(PHASES)}
 IN_RECEIVE = NUMBER_OF["receive"]
 IN_TIMER = NUMBER_OF["timer"]
 
@@ -245,12 +244,6 @@ class ChildCell(Cell):
         """See `Cell.request_kill`; unless it is for later, as `request_stop`."""
         self.pausing = self.pausing or not after_messages
         self.loop.parent.send(pack(protocol.REQUEST, ("kill", after_messages)))
-
-    def register_from_outside(
-        self, function: Callable[..., Any], snapshot: tuple[Any] | None
-    ) -> None:
-        """See `Cell.register_from_outside`; taken up before the next message as well."""
-        Cell.register_from_outside(self, function, snapshot)
 
     def _wake(self) -> None:
         self.loop.wake(self)

@@ -34,7 +34,7 @@ from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
-from kompyct.processes.board import BEGUN, CONTROL, DONE, PHASE, PHASES, Board
+from kompyct.processes.board import BEGUN, CONTROL, DONE, NUMBER_OF, PHASE, Board
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
@@ -48,9 +48,6 @@ from kompyct.waiting import here
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
-NUMBER_OF = {phase: number for number, phase in enumerate(PHASES)}
-IN_RECEIVE = NUMBER_OF["receive"]
-IN_TIMER = NUMBER_OF["timer"]
 
 
 LOADED = (ProcessExit,)

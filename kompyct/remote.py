@@ -96,12 +96,13 @@ class RemoteCell(Cell):
         stand_in = self.newest
         if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
+        if stand_in is not None and ends and arguments[1:2] == (True,):  # a brutal one
+            stand_in.patience = HURRY
         Cell.signal(self, obey, *arguments)
         backend = self.backend
         if stand_in is not None and ends and backend.kind == "process":  # it has not ended yet
             # Whatever the turn may be waiting for, a hook that hangs or the factory: it ends.
-            brutal = arguments[1:2] == (True,)
-            backend.end(stand_in.child, (HURRY if brutal else PATIENCE) + 2 * GRACE, GRACE)
+            backend.end(stand_in.child, stand_in.patience + 2 * GRACE, GRACE)
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
@@ -139,18 +140,14 @@ class RemoteCell(Cell):
         stand_in.take_up_saves()
         return stand_in
 
-    def hurry(self) -> None:
-        """Have the process end at once, whatever it is doing: a brutal kill."""
-        if self.component is not None:
-            self.component.patience = HURRY
-
     def have_standby(self) -> None:
         """Have a further child that waits to be the next incarnation."""
         if self._standby is None:
-            with suppress(OSError, ProcessStartError):  # without one a recovery takes longer
-                child = self.backend.new_child()
-                child.control(protocol.WARM, self._making(self.factory))
-                self._standby = child
+            # Without one a recovery takes longer.
+            with suppress(OSError, ProcessStartError, UnpicklableError):
+                making = self._making(self.factory)
+                self._standby = self.backend.new_child()
+                self._standby.control(protocol.WARM, making)
 
     def let_go(self) -> None:
         """Let the standby go: there will be no further incarnation."""

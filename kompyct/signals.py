@@ -115,8 +115,6 @@ def kill(
     if component is None:
         destroy(cell, "killed while it was faulty")
         return
-    if brutal:
-        cell.hurry()
     raised = None if brutal else _call(cell, KILL, "on_kill")
     if raised is not None and _fell_before(cell, KILL):
         fault(cell, raised, cell.elsewhere.phase)  # type: ignore[union-attr]

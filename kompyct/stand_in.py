@@ -24,7 +24,7 @@ from kompyct.errors import (
 )
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
-from kompyct.lifecycle import Phase, State
+from kompyct.lifecycle import Phase
 from kompyct.messages import Ask, Envelope
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from kompyct.remote import RemoteCell
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
-ACTIVE = State.ACTIVE
 RECEIVE = Phase.RECEIVE
 
 PATIENCE = 3.0

@@ -32,7 +32,7 @@ ANNOUNCED = 12
 """The sequence of the last save that the parent was told of."""
 
 PHASES = (None, "create", "start", "receive", "timer", "stop", "kill")
-AT_REST, IN_CREATE, IN_START, IN_RECEIVE, IN_TIMER, IN_STOP, IN_KILL = range(len(PHASES))
+NUMBER_OF = {phase: number for number, phase in enumerate(PHASES)}
 
 
 class Board:

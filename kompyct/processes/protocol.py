@@ -22,11 +22,11 @@ LEAVE = 4
 MESSAGES = 5
 """A list of messages, the first of which has the frame's number; with flag, and the indices of
 those that are asks."""
-AGAIN = 7
+AGAIN = 6
 """One message of several that could not be unpickled together; as MESSAGES."""
-WARM = 8
+WARM = 7
 """The factory of the next incarnation, most likely, as encoded: load what it needs. Control."""
-REPLY = 6
+REPLY = 8
 """What the question of the frame's number was answered; with flag, an exception."""
 
 # From the child.
@@ -54,13 +54,13 @@ EVENT = 26
 """An event to be published."""
 LOG = 27
 """A log record."""
-GAVE_UP = 31
+GAVE_UP = 28
 """The component waits no more for the reply to the ASK of that number."""
 DURABLE = 29
 """Everything saved is to be durable; answered by REPLY."""
 RESEND = 30
 """`count` messages from the frame's number on could not be unpickled together: one by one."""
-LETTER = 28
+LETTER = 31
 """The message of the frame's number could not be unpickled; what was raised."""
 
 WINDOW = 2048
