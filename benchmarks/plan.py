@@ -26,16 +26,19 @@ class Case:
         size: how many messages, components or faults; a round of a few seconds at most.
         least: the size below which it would measure nothing.
         max_repeats: repeats at most, for what takes long.
+        turns: into how many each repeat is divided, for what the disk is in: it is now faster,
+            now slower, for a second or two, which several short turns share out evenly.
     """
 
     measure: Callable[[int], Mapping[str, float]]
     size: int
     least: int = 20
     max_repeats: int = 1_000
+    turns: int = 1
 
     def scaled(self, scale: float) -> int:
-        """The size to run, times `scale`."""
-        return max(self.least, round(self.size * scale))
+        """The size of one turn, times `scale`."""
+        return max(self.least, round(self.size * scale / self.turns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -732,7 +732,7 @@ def test_an_autosave_that_cannot_be_written_is_told_once_and_tried_again(
     """RELIABILITY 1, disk full: Given writes that fail, then one warning, and the application is
     not disturbed; and the autosave is right again when there is room."""
     from kompyct.guard import keeping
-    from kompyct.store import files
+    from kompyct.store import failures, files
 
     monkeypatch.setattr(keeping, "FIRST_RETRY", 0.01)
     whole = files.replace
@@ -743,7 +743,7 @@ def test_an_autosave_that_cannot_be_written_is_told_once_and_tried_again(
     def replace(target: str, *parts: bytes, previous: str | None = None) -> bool:
         tries.append(1)
         if 1 < len(tries) < 5:
-            raise files._translated(OSError(28, "No space left on device"), target, "write")
+            raise failures.translated(OSError(28, "No space left on device"), target, "write")
         if len(tries) == 5:
             room.touch()
         return whole(target, *parts, previous=previous)

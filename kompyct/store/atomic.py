@@ -89,6 +89,7 @@ class AtomicStore(Generic[T]):
         self._keep_previous = keep_previous
         self._max_bytes = _checked_size(max_bytes)
         self._synced = True
+        self._size = 0  # bytes of what was last encoded
         self._default = _copied(default)
         # The content that was last read or written, in parts that make it up.
         self._committed: tuple[bytes, ...] | None = None
@@ -247,7 +248,13 @@ class AtomicStore(Generic[T]):
 
     def _write(self, value: T) -> None:
         try:
-            content = to_parts(self.format, value, self.dump_kwargs, is_binary=self.is_binary)
+            content = to_parts(
+                self.format,
+                value,
+                self.dump_kwargs,
+                is_binary=self.is_binary,
+                likely_bytes=self._size,
+            )
         except Exception as error:
             raise StoreError(
                 f"{self._file}: a value of type {type(value).__qualname__} cannot be encoded "
@@ -258,7 +265,7 @@ class AtomicStore(Generic[T]):
         written = content
         if isinstance(self._trust, bytes):
             written = (sign(b"".join(content), self._trust),)
-        size = sum(map(len, written))
+        self._size = size = sum(map(len, written))
         if size > self._max_bytes:
             raise StoreError(
                 f"{self._file}: {size} bytes are more than the {self._max_bytes} that "

@@ -14,13 +14,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
-from types import TracebackType
-from typing import NoReturn
 
-from kompyct.errors import CorruptStoreError, DurabilityError, StoreError
+from kompyct.errors import DurabilityError, StoreError
+from kompyct.store.failures import (
+    errno_of,
+    folder_not_synced,
+    kind_of,
+    not_synced,
+    phase,
+    refuse,
+    too_big,
+    translated,
+)
 
 try:
     import fcntl
@@ -31,7 +39,6 @@ TEMPORARY = ".kompyct-tmp"
 """How the names of temporaries end."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not block
-_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _MAX_NAME = 200  # bytes of the target's name that a temporary's may repeat
 
@@ -55,7 +62,7 @@ def read(path: str, max_bytes: int, *, follow: bool = True) -> tuple[bytes, os.s
     try:
         status = status_of_open(descriptor, path)
         if status.st_size > max_bytes:
-            raise _too_big(path, status.st_size, max_bytes)
+            raise too_big(path, status.st_size, max_bytes)
         with phase("read", path):
             data = b""
             parts = []
@@ -64,7 +71,7 @@ def read(path: str, max_bytes: int, *, follow: bool = True) -> tuple[bytes, os.s
                 parts.append(data)
                 left -= len(data)
         if not left:
-            raise _too_big(path, max_bytes + 1, max_bytes)
+            raise too_big(path, max_bytes + 1, max_bytes)
         return b"".join(parts), status
     finally:
         _close(descriptor)
@@ -87,11 +94,11 @@ def open_to_read(path: str, *, follow: bool = True) -> int | None:
     except OSError as error:
         if error.errno == errno.ELOOP and not follow and os.path.islink(path):
             refuse(path, "is a link", errno.ELOOP, error)
-        raise _translated(error, path, "open") from error
+        raise translated(error, path, "open") from error
     try:
         kind = status_of_open(descriptor, path).st_mode
         if not stat.S_ISREG(kind):
-            refuse(path, f"is {_kind_of(kind)}", _errno_of(kind))
+            refuse(path, f"is {kind_of(kind)}", errno_of(kind))
     except BaseException:
         _close(descriptor)
         raise
@@ -134,7 +141,7 @@ def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _translated(error, path, "open") from error
+        raise translated(error, path, "open") from error
 
 
 # -- replacing a file -----------------------------------------------------------------------
@@ -165,20 +172,25 @@ def replace(
         target = os.path.realpath(path)
         old = status_of(target)
     if old is not None and not stat.S_ISREG(old.st_mode):
-        refuse(target, f"is {_kind_of(old.st_mode)}", _errno_of(old.st_mode))
-    folder, name = os.path.split(target)
+        refuse(target, f"is {kind_of(old.st_mode)}", errno_of(old.st_mode))
+    folder, start = _place_of(target)
     # Opened before anything is changed: afterwards there may be no handle left for it.
     folder_descriptor = _open_folder(folder, target)
+    descriptor = None
     try:
-        descriptor, temporary, new = _make_temporary(target, name)
-        step = "write"  # no `with`: back from the disk, with cold caches, calls cost a microsecond
+        descriptor, temporary, new = _make_temporary(target, start)
+        step = "write"  # few calls: back from the disk, with cold caches, each costs a microsecond
         try:
             for part in parts:
                 if (written := os.write(descriptor, part)) != len(part):
                     _write_all(descriptor, part[written:], target)
             if old is not None:
                 _take_over_owner(descriptor, old, new)
-            synced = sync(descriptor, target)
+            synced = True
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                synced = not_synced(error, target)
             step = "rename"
             if previous is not None:
                 _keep_previous(target, previous)
@@ -187,14 +199,18 @@ def replace(
             with suppress(OSError):
                 os.unlink(temporary)
             if isinstance(error, OSError) and not isinstance(error, StoreError):
-                raise _translated(error, target, step) from error
+                raise translated(error, target, step) from error
             raise
-        finally:
-            _close(descriptor)  # not before the rename: without its lock it could be swept
-        return _sync_folder(folder_descriptor, folder, after_rename=True) and synced
+        if folder_descriptor is None:
+            return False
+        try:
+            os.fsync(folder_descriptor)
+        except OSError as error:
+            return folder_not_synced(error, folder, "the new file or the old one")
+        return synced
     finally:
-        if folder_descriptor is not None:
-            _close(folder_descriptor)
+        # The temporary not before the rename: without its lock it could be swept.
+        _close(descriptor, folder_descriptor)
 
 
 def sweep(folder: str, name: str | None = None) -> None:
@@ -209,15 +225,14 @@ def sweep(folder: str, name: str | None = None) -> None:
                 _sweep_one(os.path.join(folder, entry))
 
 
-def _make_temporary(target: str, name: str) -> tuple[int, str, os.stat_result]:
-    """Create and lock a temporary beside `name`; (descriptor, path, what fstat says)."""
-    start = target[: len(target) - len(name)] + _temporary_start(name)
+def _make_temporary(target: str, start: str) -> tuple[int, str, os.stat_result]:
+    """Create and lock a temporary of `target`; (descriptor, path, what fstat says)."""
     while True:
-        path = f"{start}{os.urandom(8).hex()}{TEMPORARY}"
+        path = start + os.urandom(8).hex() + TEMPORARY
         try:
             descriptor = os.open(path, _CREATE, FILE_MODE)
         except OSError as error:
-            raise _translated(error, target, "open") from error
+            raise translated(error, target, "open") from error
         if fcntl is None:
             return descriptor, path, os.fstat(descriptor)
         try:
@@ -245,6 +260,13 @@ def _sweep_one(path: str) -> None:
             _close(descriptor)
 
 
+@lru_cache
+def _place_of(target: str) -> tuple[str, str]:
+    """The folder of `target`, and how the paths of its temporaries start."""
+    folder, name = os.path.split(target)
+    return folder, target[: len(target) - len(name)] + _temporary_start(name)
+
+
 def _temporary_start(name: str) -> str:
     raw = os.fsencode(name)
     if len(raw) > _MAX_NAME:
@@ -264,7 +286,7 @@ def _keep_previous(target: str, previous: str) -> None:
     """Let `previous` be the file that is `target` now."""
     folder, name = os.path.split(target)
     for _ in range(3):
-        link = f"{os.path.join(folder, _temporary_start(name))}{os.urandom(8).hex()}{TEMPORARY}"
+        link = os.path.join(folder, _temporary_start(name)) + os.urandom(8).hex() + TEMPORARY
         try:
             os.link(target, link)
             os.replace(link, previous)
@@ -275,7 +297,7 @@ def _keep_previous(target: str, previous: str) -> None:
             # otherwise somebody has swept the link, whose lock nobody holds: once more
         except OSError as error:
             if error.errno not in _NO_LINKS or os.path.exists(link):
-                raise _translated(error, previous, "rename") from error
+                raise translated(error, previous, "rename") from error
             break
         finally:
             # It is there still if it was not renamed, for whatever reason; and rename does
@@ -372,7 +394,7 @@ def make_folder(path: str) -> None:
         sync_folder(os.path.dirname(folder))
     status = status_of(path)
     if status is None or not stat.S_ISDIR(status.st_mode):
-        kind = "gone" if status is None else _kind_of(status.st_mode)
+        kind = "gone" if status is None else kind_of(status.st_mode)
         refuse(path, f"is {kind}", errno.ENOTDIR)
 
 
@@ -398,15 +420,7 @@ def sync(descriptor: int, path: str) -> bool:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno in _NO_SYNC:
-            return False
-        raise DurabilityError(
-            f"{path}: what was written may not be on the disk: {error.strerror}; "
-            "what was there before is kept",
-            path=path,
-            phase="sync",
-            errno=error.errno,
-        ) from error
+        return not_synced(error, path)
     return True
 
 
@@ -418,11 +432,15 @@ def sync_folder(path: str) -> bool:
         StoreError: the folder cannot be opened.
     """
     descriptor = _open_folder(path, path)
+    if descriptor is None:
+        return False
     try:
-        return _sync_folder(descriptor, path, after_rename=False)
+        os.fsync(descriptor)
+    except OSError as error:
+        return folder_not_synced(error, path, "what was made or nothing")
     finally:
-        if descriptor is not None:
-            _close(descriptor)
+        _close(descriptor)
+    return True
 
 
 def sync_above(path: str) -> None:
@@ -452,109 +470,10 @@ def _open_folder(path: str, about: str) -> int | None:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _translated(error, about, "open") from error
+        raise translated(error, about, "open") from error
 
 
-def _sync_folder(descriptor: int | None, path: str, *, after_rename: bool) -> bool:
-    if descriptor is None:
-        return False
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno in _NO_SYNC:
-            return False
-        left = "the new file or the old one" if after_rename else "what was made or nothing"
-        raise DurabilityError(
-            f"{path}: the outcome is unknown, a power cut would leave {left}: {error.strerror}",
-            path=path,
-            phase="sync-folder",
-            errno=error.errno,
-        ) from error
-    return True
-
-
-# -- errors ---------------------------------------------------------------------------------
-
-
-class phase:
-    """Turns an `OSError` in its `with` block into a `StoreError` that names the phase.
-
-    A class, since a generator would take as long as the system call in it.
-    """
-
-    __slots__ = ("_name", "_path")
-
-    def __init__(self, name: str, path: str) -> None:
-        self._name = name
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreError):
-            raise _translated(error, self._path, self._name) from error
-
-
-def _translated(error: OSError, path: str, name: str) -> StoreError:
-    kind = DurabilityError if error.errno == errno.EIO and name == "write" else StoreError
-    return kind(
-        f"{path}: could not {_VERBS[name]}: {error.strerror or error}",
-        path=path,
-        phase=name,
-        errno=error.errno,
-    )
-
-
-_VERBS = {
-    "open": "be opened",
-    "read": "be read",
-    "write": "be written",
-    "rename": "be renamed",
-    "lock": "be locked",
-}
-
-
-def refuse(
-    path: str, what: str, number: int | None, cause: BaseException | None = None
-) -> NoReturn:
-    """Raise the `StoreError` that `path` is no file to work with."""
-    wanted = "folder" if number == errno.ENOTDIR and what.startswith("is ") else "regular file"
-    raise StoreError(
-        f"{path} {what}; give the path of a {wanted}, or of nothing yet",
-        path=path,
-        phase="open",
-        errno=number,
-    ) from cause
-
-
-def _too_big(path: str, size: int, max_bytes: int) -> CorruptStoreError:
-    return CorruptStoreError(
-        f"{path}: {size} bytes are more than the {max_bytes} that max_bytes= allows",
-        path=path,
-        phase="read",
-        errno=errno.EFBIG,
-    )
-
-
-def _kind_of(mode: int) -> str:
-    kinds: tuple[tuple[Callable[[int], bool], str], ...] = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISLNK, "a link"),
-        (stat.S_ISREG, "a file"),
-    )
-    return next((name for test, name in kinds if test(mode)), "a device")
-
-
-def _errno_of(mode: int) -> int | None:
-    return errno.EISDIR if stat.S_ISDIR(mode) else None
+# -- private -------------------------------------------------------------------------------
 
 
 def _write_all(descriptor: int, data: bytes, path: str) -> None:
@@ -564,11 +483,13 @@ def _write_all(descriptor: int, data: bytes, path: str) -> None:
             left = left[os.write(descriptor, left) :]
 
 
-def _close(descriptor: int) -> None:
-    try:  # noqa: SIM105  # `suppress` takes as long as the call
-        os.close(descriptor)
-    except OSError:  # what counts was synced; a close must not be tried again
-        pass
+def _close(*descriptors: int | None) -> None:
+    for descriptor in descriptors:
+        if descriptor is not None:
+            try:  # noqa: SIM105  # `suppress` takes as long as the call
+                os.close(descriptor)
+            except OSError:  # what counts was synced; a close must not be tried again
+                pass
 
 
 def flag(name: str) -> int:

@@ -142,12 +142,18 @@ def to_bytes(format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary
 
 
 def to_parts(
-    format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary: bool
+    format: Format, value: Any, kwargs: Mapping[str, Any], *, is_binary: bool, likely_bytes: int
 ) -> tuple[bytes, ...]:
-    """As `to_bytes`, in parts that make it up; large bytes in a pickled value are not copied."""
+    """As `to_bytes`, in parts that make it up; large bytes in a pickled value are not copied.
+
+    Args:
+        likely_bytes: what the value before it took; only what is small is pickled in one.
+    """
     pickles: object = pickle
     if format is not pickles or not is_binary:
         return (to_bytes(format, value, kwargs, is_binary=is_binary),)
+    if likely_bytes < _SMALL:
+        return (pickle.dumps(value, **kwargs),)
     parts = _Parts()
     pickle.dump(value, parts, **kwargs)
     if len(parts) > 1 and sum(map(len, parts)) < _SMALL:

@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from kompyct.errors import StoreLockedError
 from kompyct.store import files
+from kompyct.store.failures import phase, refuse
 
 try:
     import fcntl
@@ -71,7 +72,7 @@ class FileLock:
             StoreLockedError: it is not.
             StoreError: it cannot be looked at.
         """
-        with files.phase("lock", self.path), suppress(FileNotFoundError):
+        with phase("lock", self.path), suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
                 return
         raise StoreLockedError(
@@ -98,9 +99,9 @@ class FileLock:
 
     def _try(self) -> bool:
         if fcntl is None:
-            files.refuse(self.path, "cannot be locked on this platform", errno.ENOSYS)
+            refuse(self.path, "cannot be locked on this platform", errno.ENOSYS)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | files.flag("O_NOFOLLOW")
-        with files.phase("lock", self.path):
+        with phase("lock", self.path):
             descriptor = os.open(self.path, flags, files.FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -55,6 +55,8 @@ def _power(subject: Subject, given: argparse.Namespace) -> list[Figures]:
 
 def _restarts(subject: Subject, given: argparse.Namespace) -> list[Figures]:
     kills = 100 if given.short else given.kills
+    if given.planted:  # which not each hundred hits
+        kills = 2_000
     return [restarts.run(subject, kills=kills, seed=given.seed, planted=given.planted)]
 
 
