@@ -8,7 +8,8 @@
     ├── Recoverable                   raised by users: a fault, recovery function called
     ├── Unrecoverable                 raised by users: a fault that ends the component
     ├── ArgumentError                 (ValueError) a value out of range
-    │   └── UnknownBackendError
+    │   ├── UnknownBackendError
+    │   └── LimitRangeError           (OverflowError) a limit that is negative or too large
     ├── ArgumentTypeError             (TypeError) a value of the wrong type
     │   ├── InvalidComponentError     a factory made no component, or one in use
     │   └── UnpicklableError          it cannot go to another process
@@ -32,6 +33,7 @@
     ├── ForkMissingError              (NotImplementedError) there is no fork on this platform
     ├── GuardError                    a guarded program cannot be started or recovered
     │   └── AutosaveError             (RuntimeError) its autosave is in use, in the way, or damaged
+    ├── LimitError                    (RuntimeError) a guard is used where it cannot be
     ├── RecoveryFunctionError         a recovery function answered with something else
     ├── RecoveryTimeoutError          (TimeoutError) it did not answer in time
     ├── SnapshotError                 a snapshot cannot be encoded or decoded
@@ -46,6 +48,9 @@
     └── ShutdownTimeoutError          (TimeoutError) a shutdown took too long
 
     IncarnationEndedError             (BaseException) a late call by an ended incarnation
+    LimitInterrupt                    (BaseException) raised in what has exceeded a limit
+    ├── ExecutionTimeout              it took too long
+    └── MemoryLimitExceeded           there is too little memory left for it
 """
 
 
@@ -81,6 +86,10 @@ class ArgumentError(KompyctError, ValueError):
 
 class UnknownBackendError(ArgumentError):
     """There is no backend of that name."""
+
+
+class LimitRangeError(ArgumentError, OverflowError):
+    """A limit, or a time, is negative or too large; nothing has been changed."""
 
 
 class ArgumentTypeError(KompyctError, TypeError):
@@ -141,6 +150,10 @@ class UnpicklableError(ArgumentTypeError):
 
 class MailboxFullError(KompyctError):
     """A bounded mailbox is full; the message was not taken."""
+
+
+class LimitError(KompyctError, RuntimeError):
+    """A guard is entered, left or used where it cannot be; nothing has been changed."""
 
 
 class RecoveryFunctionError(KompyctError):
@@ -276,6 +289,48 @@ class IncarnationEndedError(BaseException):
     It derives from `BaseException` so that a broad `except Exception` in the late thread does
     not swallow it and carry on.
     """
+
+
+class LimitInterrupt(BaseException):
+    """Raised in a thread from outside: what it runs has exceeded a limit.
+
+    It derives from `BaseException`, so that a broad `except Exception` in what is interrupted
+    does not swallow it. Source: Resiliparse, whose `ResiliparseGuardException` it replaces.
+
+    Attributes:
+        source: what has interrupted: the guard, or the path of the component whose limit it was.
+        limit: which was exceeded, in seconds or bytes.
+    """
+
+    firing = None  # of a class that is made for one interrupt, see `kompyct.interrupts`
+
+    def __init__(self, *args: object) -> None:
+        self.source: object = None
+        self.limit: float | None = None
+        firing = getattr(type(self), "firing", None)
+        if firing is not None:
+            self.__class__ = type(self).__mro__[1]
+            args = args or (firing.text,)
+            self.source, self.limit, self._frames = firing.source, firing.limit, firing.frames
+            firing.raised()
+        super().__init__(*args)
+
+    @property
+    def stack(self) -> str:
+        """Where the thread was, as text, the innermost line last; empty if nobody looked."""
+        frames = getattr(self, "_frames", "")
+        return frames if isinstance(frames, str) else "".join(frames.format())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, {"limit": self.limit, "_frames": self.stack}
+
+
+class ExecutionTimeout(LimitInterrupt):  # the ancestor's name
+    """A guarded block, or a handler, took longer than its time limit."""
+
+
+class MemoryLimitExceeded(LimitInterrupt):  # the ancestor's name
+    """The process uses more memory than a guarded block, or a component, may."""
 
 
 def as_raised(error: BaseException, path: str) -> BaseException:

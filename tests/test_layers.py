@@ -17,12 +17,10 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 
 LAYERS = (
     "errors events fault_classes lifecycle messages options restart version",
-    "checks clock codecs deadline functions futures mailbox waiting "
-    "processes processes.exits processes.identity processes.memory "
-    "processes.parent "
+    "amounts checks clock codecs deadline functions futures interrupts mailbox waiting "
     "processes processes.board processes.child processes.exits processes.frames "
-    "processes.memory processes.parent processes.protocol processes.saves "
-    "processes.starter processes.travel processes.zygote "
+    "processes.groups processes.identity processes.memory processes.parent processes.protocol "
+    "processes.saves processes.starter processes.travel processes.usage processes.zygote "
     "store store.atomic store.compression store.directory store.failures store.files "
     "store.formats store.locks store.records store.segments store.snapshots store.trust",
     "component facts faults history lost ref registration registry saved stored timers writer",
@@ -36,7 +34,8 @@ LAYERS = (
     "fork.safety fork.terminal "
     "guard guard.application guard.arrays guard.autosave guard.dictionary guard.handed "
     "guard.keeping guard.mirror guard.program guard.recovery guard.relaying guard.shared "
-    "guard.table guard.watching",
+    "guard.table guard.watching "
+    "limits limits.given limits.guard limits.ladder limits.memory limits.times",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
@@ -93,6 +92,8 @@ LONGER = {
     "child_cell": (395, "the other side of the same protocol"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (515, "all system calls on durable files: one place for one thing"),
+    "errors": (350, "all of them, in one tree"),
+    "interrupts": (345, "the proof that no interrupt is late must stand beside all it is about"),
     "store.segments": (385, "the walk over records and damages is one thing"),
     "store.directory": (410, "one lock over all of it"),
     "store.atomic": (390, "what a user of a store may call, most of it docstrings"),

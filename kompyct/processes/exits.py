@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from kompyct.processes.groups import find_files
+
 Cause = Literal["exit", "signal", "oom"]
 
 
@@ -77,7 +79,7 @@ class OomWitness:
     """
 
     def __init__(self, counters: Sequence[str] | None = None) -> None:
-        self._counters = _find_counters() if counters is None else tuple(counters)
+        self._counters = _own_counters() if counters is None else tuple(counters)
         self._seen = self._read()
 
     def saw_a_kill(self) -> bool:
@@ -99,54 +101,7 @@ def _kills_in(path: str) -> int | None:
     return None
 
 
-def _find_counters() -> tuple[str, ...]:
-    """The counter of version 2 and that of version 1, as far as there are."""
-    found = []
-    own = dict(_own_groups())
-    for kind, root, mount in _mounts():
-        group = own.get(kind)
-        if group is None:
-            continue
-        name = "memory.events" if kind == "" else "memory.oom_control"
-        inside = os.path.relpath(group, root) if _is_below(group, root) else "."
-        # The group's own file; where it cannot be read, as in a container that sees only a part
-        # of the tree, the nearest above that can.
-        folder = os.path.normpath(os.path.join(mount, inside))
-        while _is_below(folder, mount):
-            path = os.path.join(folder, name)
-            if _kills_in(path) is not None:
-                found.append(path)
-                break
-            folder = os.path.dirname(folder)
-    return tuple(dict.fromkeys(found))
-
-
-def _is_below(path: str, above: str) -> bool:
-    return os.path.commonpath((path, above)) == above
-
-
-def _own_groups() -> list[tuple[str, str]]:
-    """("" or "memory", path of the group): version 2 has no names of controllers."""
-    found = []
-    with suppress(OSError):
-        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                _, controllers, path = line.rstrip("\n").split(":", 2)
-                if controllers == "" or "memory" in controllers.split(","):
-                    found.append(("memory" if controllers else "", path))
-    return found
-
-
-def _mounts() -> list[tuple[str, str, str]]:
-    """("" or "memory", root in the file system, where it is mounted)."""
-    found = []
-    with suppress(OSError):
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                place, _, kind = line.rstrip("\n").partition(" - ")
-                words = place.split(" ")
-                if kind.startswith("cgroup2 "):
-                    found.append(("", words[3], words[4]))
-                elif kind.startswith("cgroup ") and "memory" in kind.split(" ")[-1].split(","):
-                    found.append(("memory", words[3], words[4]))
-    return found
+def _own_counters() -> tuple[str, ...]:
+    return find_files(
+        "memory.events", "memory.oom_control", lambda path: _kills_in(path) is not None
+    )

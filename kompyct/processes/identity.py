@@ -50,3 +50,13 @@ def _started(pid: int) -> str | None:
         return repr(psutil.Process(pid).create_time())
     except psutil.Error:
         return None
+
+
+def resident_bytes(pid: int) -> int:
+    """The resident memory of a process, where there is no /proc; 0 if it has ended."""
+    import psutil  # where there is no /proc only
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,339 @@
+"""How is a thread stopped that has been at something for too long, and never too late?
+
+One thread of the process, the watchdog, sleeps until the next watch is due, then lets its plan
+decide. To interrupt is to have CPython raise an exception in another thread, which happens at
+the next check it makes between two instructions; native code and system calls are not interrupted.
+
+Why an interrupt never comes after its block. All of this is about CPython with its global lock:
+the watchdog runs only while the other thread stands at such a check, or in native code.
+
+- Whether the block still runs is looked at and the exception set without a call in between, and
+  so without a moment in which another thread could run, see `interrupt`. The first check after
+  that raises it.
+- Nothing is set while the other thread stands in a function of kompyct: no lock of its own, no
+  mailbox and no file is left halfway. Where a check falls at the very beginning of a function,
+  nothing has been done yet.
+- A block may be left without its `__exit__` having done anything: if the exception is raised
+  where that begins. So a `with` statement itself holds the watch, and nobody else does: when it is
+  left, however that happens, the watch is gone, and so is its interrupt.
+- Nothing is set while an earlier interrupt of the thread has not been raised yet, so none replaces
+  another one.
+
+The state of this module is the one that SEMANTICS S-37 allows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sys
+import threading
+import traceback
+from _thread import allocate_lock, get_ident
+from collections.abc import Callable
+from operator import methodcaller
+from pathlib import Path
+from time import monotonic_ns
+from types import CodeType, FrameType
+from typing import Any, Protocol, TypeVar
+from weakref import proxy
+
+from kompyct.errors import LimitInterrupt
+
+_logger = logging.getLogger("kompyct")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NEVER = 1 << 62
+"""A time in nanoseconds at which nothing is due."""
+
+AGAIN = 1_000_000
+"""Nanoseconds until the next try, where an interrupt has to wait."""
+
+MARGIN = 0.0003
+"""Seconds; see `_Watchdog._run`."""
+
+UNSEEN = 100_000_000
+"""Nanoseconds after which an interrupt that was set, and never seen, is taken for lost: code
+written in C may have thrown it away."""
+
+
+class Plan(Protocol):
+    """What is to be done about a watch that is due."""
+
+    def look(self, watch: Watch, now: int) -> int:
+        """Do what is due at `now`, on the watchdog's thread, and never wait.
+
+        Args:
+            watch: a weak proxy; it raises ReferenceError once the block has been left.
+
+        Returns: when it is due next, or `NEVER`.
+        """
+        ...
+
+
+class Watch:
+    """One run of a block of code, by the thread that began it, which alone calls the methods.
+
+    Attributes:
+        inside: whether the block is running.
+        ident: of the thread.
+        due: nanoseconds on the monotonic clock.
+    """
+
+    __slots__ = ("__weakref__", "due", "ident", "inside", "plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.inside = False
+        self.ident = 0
+        self.due = NEVER
+
+    def begin(self, due: int) -> None:
+        """The block begins."""
+        self.ident = get_ident()
+        self.due = due
+        self.inside = True
+        _watchdog.living[id(self)] = proxy(self)
+        if due < _watchdog.target:
+            _watchdog.hurry(due)
+
+    def end(self) -> None:
+        """The block has ended; from here on it is not interrupted."""
+        self.inside = False  # before anything else
+        _watchdog.living.pop(id(self), None)
+
+    def postpone(self, due: int) -> None:
+        """Be due at another time."""
+        self.due = due
+        if due < _watchdog.target:
+            _watchdog.hurry(due)
+
+
+class Firing:
+    """One interrupt that was set in a thread.
+
+    Attributes:
+        text: what the exception says.
+        source: what interrupts: a guard, or a component's limit.
+        limit: which was exceeded, in seconds or bytes.
+        frames: where the thread was.
+        is_raised: whether the exception is there, as far as is known.
+    """
+
+    __slots__ = ("frames", "ident", "is_raised", "limit", "set_at", "source", "text")
+
+    def __init__(self, ident: int, text: str, source: object, limit: float) -> None:
+        self.ident = ident  # of the thread
+        self.text = text
+        self.source = source
+        self.limit = limit
+        self.frames = frames_of(ident)
+        self.is_raised = False
+        self.set_at = monotonic_ns()
+
+    def raised(self) -> None:
+        """It is there; in the thread in which it was raised."""
+        self.is_raised = True
+        if _pending.get(self.ident) is self:
+            del _pending[self.ident]
+
+    def exception(self, base: type[LimitInterrupt]) -> type[LimitInterrupt]:
+        """The class to be raised: CPython makes an object of it, in the thread it is raised in.
+
+        That is a `base`, and takes what it has to say from here.
+        """
+        return type(base.__name__, (base,), {"__module__": base.__module__, "firing": self})
+
+
+class _Threads:
+    """Where all threads stand. It is an attribute: after a call another thread could run."""
+
+    now = staticmethod(sys._current_frames)
+    frames: Any = property(methodcaller("now"))
+
+
+_threads = _Threads()
+_own_files = frozenset(map(str, Path(__file__).parent.rglob("*.py")))
+_open: set[CodeType] = set()  # functions of kompyct that may be interrupted
+_shields: dict[int, int] = {}  # by thread: how many it is in
+_pending: dict[int, Firing] = {}  # by thread: the last one that was set
+
+_set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_exception.restype = ctypes.c_int
+
+
+def interrupt(watch: Watch, firing: Firing, base: type[LimitInterrupt]) -> bool:
+    """Raise `base` in the thread of `watch`, a proxy; for the watchdog.
+
+    Returns: whether it will be raised; if not, it may be tried again.
+
+    Raises:
+        ReferenceError: the block has been left.
+    """
+    exception = firing.exception(base)
+    ident = watch.ident
+    last = _pending.get(ident)
+    if last is not None and not last.is_raised and monotonic_ns() - last.set_at < UNSEEN:
+        return False
+    try:
+        # From here to the setting there is no call, see above.
+        if watch.inside and ident not in _shields:
+            code = _threads.frames[ident].f_code
+            if code.co_filename not in _own_files or code in _open:
+                _pending[ident] = firing
+                _set_exception(ident, exception)
+                return True
+    except KeyError:  # the thread has ended
+        pass
+    return False
+
+
+def may_interrupt(function: F) -> F:
+    """Mark a function of kompyct that waits, and can be interrupted while it does."""
+    _open.add(function.__code__)
+    return function
+
+
+class shielded:
+    """In its `with` block this thread is not interrupted: it is where it must not stop halfway.
+
+    It is for what calls code that is not kompyct's own.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        ident = get_ident()
+        _shields[ident] = _shields.get(ident, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        ident = get_ident()
+        depth = _shields.pop(ident) - 1
+        if depth:
+            _shields[ident] = depth
+
+
+def frames_of(ident: int) -> traceback.StackSummary:
+    """Where the thread `ident` is, innermost last; empty if it has ended.
+
+    The lines themselves are read when it is formatted.
+    """
+    frame: FrameType | None = _threads.frames.get(ident)
+    if frame is None:
+        return traceback.StackSummary()
+    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
+    frames.reverse()
+    return frames
+
+
+def watches_of(ident: int) -> list[Watch]:
+    """Proxies of the watches of the thread `ident`, this one, in the order in which they began."""
+    return [watch for watch in tuple(_watchdog.living.values()) if watch.ident == ident]
+
+
+class _Watchdog:
+    """The thread that looks at watches when they are due.
+
+    `target` is when it will look. Whoever begins a watch enters it into `living` first, and then
+    looks at `target`; the watchdog sets `target` to never first, and then looks at `living`. So
+    none is missed. A watch that ends leaves `target` as it is: at worst the watchdog wakes once
+    for nothing.
+    """
+
+    def __init__(self) -> None:
+        self.living: dict[int, Watch] = {}  # proxies, by the number of the object
+        self.target = NEVER
+        # Protects lowering `target`, and the start of the thread. A signal handler may come here
+        # while its thread already is.
+        self._mutex = threading.RLock()
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        self._thread: threading.Thread | None = None
+
+    def hurry(self, due: int) -> None:
+        """Look at `due` already; from any thread.
+
+        Raises:
+            RuntimeError: the operating system gives no thread.
+        """
+        with shielded(), self._mutex:
+            if due >= self.target:
+                return
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="kompyct-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
+            self.target = due
+            if self._bell.locked():
+                self._bell.release()
+
+    def _run(self) -> None:
+        while True:
+            left = self.target - monotonic_ns()
+            if left <= 0:
+                self._look()
+                continue
+            seconds = left / 1e9
+            # A thread that computes gives way after this time: so it is asked for that much
+            # before. If none does, there is time for a second wait.
+            early = seconds - max(sys.getswitchinterval() - MARGIN, 0.0)
+            # Never for longer than a lock can wait; then it just looks again.
+            wait = min(early if early > 0 else seconds, threading.TIMEOUT_MAX / 2)
+            self._bell.acquire(True, wait)
+
+    def _look(self) -> None:
+        self.target = NEVER
+        now = monotonic_ns()
+        target = NEVER
+        for number, watch in tuple(self.living.items()):
+            try:
+                due = watch.due
+                if due <= now:
+                    # Not with the plan's lock, if it has one: it is as short as this.
+                    due = self._due_after(watch, now)
+                    if watch.due <= now:  # the block has not postponed it meanwhile
+                        watch.due = due
+                target = min(target, watch.due)
+            except ReferenceError:
+                # Its number may be another one's meanwhile.
+                if self.living.get(number) is watch:
+                    self.living.pop(number, None)
+        with self._mutex:
+            self.target = min(self.target, target)
+
+    def _due_after(self, watch: Watch, now: int) -> int:
+        try:
+            return watch.plan.look(watch, now)
+        except ReferenceError:
+            raise
+        except Exception:
+            _logger.exception("a limit could not be enforced; the others are")
+            return NEVER
+
+    def restart(self) -> None:
+        """After a fork there is no thread, and a lock may be held by one that is gone."""
+        self._mutex = threading.RLock()
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        self._thread = None
+        self.target = NEVER
+        _shields.clear()
+        _pending.clear()
+        mine = get_ident()
+        for number, watch in tuple(self.living.items()):
+            try:
+                if watch.ident != mine:
+                    del self.living[number]
+                elif watch.due < self.target:
+                    self.hurry(watch.due)
+            except ReferenceError:
+                del self.living[number]
+
+
+_watchdog = _Watchdog()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watchdog.restart)

@@ -1,0 +1,167 @@
+"""What is a guard, and how is its block entered and left?
+
+A guard is what the user makes, and holds the settings; a run is what watches its block.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from _thread import get_ident
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+from weakref import ref
+
+from kompyct.errors import ArgumentTypeError, LimitError
+from kompyct.interrupts import Watch
+from kompyct.limits.ladder import Ladder
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STEPS = 3
+"""After so many, as the ancestor has it, a block that still runs is left alone."""
+
+
+class Run(Watch):
+    """One run of a guarded block. The `with` statement calls it to leave the block.
+
+    Its plan is the guard, which has one run at a time.
+    """
+
+    __slots__ = ("outer",)
+
+    outer: ref[Run] | None
+    """The time guard's run that this one is in, of the same thread."""
+
+    def __call__(self, *_: object) -> None:
+        # Before anything else: no interrupt after this line.
+        was_inside, self.inside = self.inside, False
+        if was_inside:  # or it was never entered
+            self.end()
+            self.plan._leave(self)  # type: ignore[attr-defined]
+
+
+class _Leaving:
+    """What `with` looks up to leave the block by, before it enters: a new run each time.
+
+    So the statement alone holds the run, see `kompyct.interrupts`.
+    """
+
+    def __get__(self, guard: Guard | None, owner: type) -> Callable[..., None]:
+        if guard is None:
+            return _leave  # of the class, as `contextlib.ExitStack` takes it
+        run = guard._running() if guard._entered is not None else None
+        if run is None:  # not entered by hand, either
+            run = Run(guard)
+            guard._made = ref(run)
+        return run
+
+
+def _leave(guard: Guard, *details: object) -> None:
+    run = guard._running()
+    if run is not None:
+        run(*details)
+
+
+class Guard:
+    """What both kinds of guards are: to be used in `with`, or as a decorator."""
+
+    __slots__ = ("_entered", "_held", "_ladder", "_made", "_step", "_whole")
+
+    __exit__ = _Leaving()
+
+    def __init__(self, ladder: Ladder) -> None:
+        self._ladder = ladder
+        self._step = 0  # of the ladder, that comes next
+        self._whole: Guard = self  # what the user has made, where this serves one call only
+        self._made: ref[Run] | None = None  # the run that was made last
+        self._entered: ref[Run] | None = None  # the one that is in its block
+        self._held: Run | None = None  # it, if it was not entered by `with`
+
+    def __enter__(self) -> Self:
+        code = sys._getframe(1).f_code
+        if code.co_flags & _SUSPENDED:
+            raise LimitError(
+                f"{code.co_name} is a generator or a coroutine: it is left while the guard runs, "
+                "which would interrupt what runs then. Guard what it calls"
+            )
+        if self._entered is not None and self._running() is not None:
+            raise LimitError("this guard is in use; make one for each block")
+        if self._ladder.needs_main:
+            self._ladder.check_thread()
+        made = self._made
+        run = made() if made is not None else None
+        if run is None:
+            run = self._held = Run(self)
+            made = ref(run)
+        self._made = None
+        self._entered = made
+        self._step = 0
+        self._enter(run)
+        return self
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Have each call of `function` guarded by itself, in whatever thread.
+
+        Raises:
+            ArgumentTypeError: it is no function, or one whose calls end before it does.
+        """
+        if not callable(function):
+            raise ArgumentTypeError(f"a guard is given {function!r}; decorate a function")
+        for is_one, what in _ENDLESS:
+            if is_one(function):
+                raise ArgumentTypeError(
+                    f"{getattr(function, '__qualname__', function)} is {what}: a call of it "
+                    "ends before it has run. Guard what it calls"
+                )
+
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            guard = self._again()
+            guard._whole = self
+            with guard:
+                return function(*args, **kwargs)
+
+        guarded._guard_self = self  # type: ignore[attr-defined]
+        if hasattr(self, "progress"):
+            guarded.progress = self.progress  # type: ignore[attr-defined]
+        return guarded
+
+    def look(self, watch: Watch, now: int) -> int:
+        """See `Plan.look`."""
+        raise NotImplementedError
+
+    def _again(self) -> Self:
+        """Another one of the same settings."""
+        raise NotImplementedError
+
+    def _enter(self, run: Run) -> None:
+        """Begin `run`."""
+        raise NotImplementedError
+
+    def _running(self) -> Run | None:
+        """The run that is in its block."""
+        entered = self._entered
+        run = entered() if entered is not None else None
+        return run if run is not None and run.inside else None
+
+    def _leave(self, run: Run) -> None:
+        """`run` has ended."""
+        self._entered = self._held = None
+        if run.ident != get_ident():
+            complain_of_thread()
+
+
+def complain_of_thread() -> NoReturn:
+    raise LimitError("this guard was entered in another thread; it has ended all the same")
+
+
+_SUSPENDED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+_ENDLESS: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (inspect.isgeneratorfunction, "a generator function"),
+    (inspect.iscoroutinefunction, "an async function"),
+    (inspect.isasyncgenfunction, "an async generator function"),
+)

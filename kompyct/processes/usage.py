@@ -1,0 +1,113 @@
+"""How much memory does a process use? Read at a microsecond a time, from files kept open."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal, get_args
+
+from kompyct.errors import ArgumentError
+from kompyct.processes.groups import find_files
+from kompyct.processes.identity import resident_bytes
+
+MemoryKind = Literal["resident", "unique", "cgroup"]
+"""What is counted: `resident`, the pages in memory, those shared with other processes included;
+`unique`, those that no other process shares, which takes longer to find out the more there are;
+`cgroup`, what the control group uses, for which the kernel kills: all its processes together."""
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+
+
+class MemoryUse:
+    """Reads how much memory a process uses. Not thread-safe.
+
+    Args:
+        pid: of the process; None for this one, also after a fork.
+
+    Raises:
+        ArgumentError: there is no such kind, or this platform does not tell.
+    """
+
+    def __init__(self, kind: MemoryKind = "resident", pid: int | None = None) -> None:
+        if kind not in get_args(MemoryKind):
+            raise ArgumentError(f"the memory kind is {kind!r}; give one of {get_args(MemoryKind)}")
+        self.kind = kind
+        self._wanted = pid
+        self._pid = -1  # whose file is open
+        self._descriptor = -1
+        self.read()  # or say now that it cannot be
+
+    def read(self) -> int:
+        """The bytes it uses now; 0 if it has ended.
+
+        Raises:
+            ArgumentError: this platform does not tell.
+        """
+        pid = self._wanted or os.getpid()
+        if pid != self._pid:
+            self.close()
+            self._open(pid)
+        if self._descriptor < 0:
+            return resident_bytes(pid)  # there is no /proc, as on macOS and Windows
+        try:
+            return _PARSERS[self.kind](os.pread(self._descriptor, 4096, 0))
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                return 0
+            raise
+
+    def close(self) -> None:
+        """Let the file go."""
+        descriptor, self._descriptor, self._pid = self._descriptor, -1, -1
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _open(self, pid: int) -> None:
+        path = f"/proc/{pid}/statm"
+        if self.kind == "unique":
+            path = f"/proc/{pid}/smaps_rollup"
+        elif self.kind == "cgroup":
+            files = find_files("memory.current", "memory.usage_in_bytes", os.path.isfile)
+            if not files:
+                raise ArgumentError(
+                    "the control group of this process does not tell how much memory it uses; "
+                    "count 'resident' instead"
+                )
+            path = files[0]
+        try:
+            self._descriptor = os.open(path, _FLAGS)
+        except OSError as error:
+            if self.kind == "unique":
+                raise ArgumentError(
+                    f"the memory that no other process shares is told by {path}, which cannot "
+                    f"be read ({error.strerror}); count 'resident' instead"
+                ) from error
+            if os.path.exists("/proc/self/statm") and self._wanted is None:
+                raise  # no descriptors are left
+        self._pid = pid
+
+
+def _statm(data: bytes) -> int:
+    return int(data.split(None, 2)[1]) * _PAGE
+
+
+def _rollup(data: bytes) -> int:
+    total = 0
+    for line in data.splitlines():
+        if line.startswith(b"Private_"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+_PARSERS: dict[str, Callable[[bytes], int]] = {
+    "resident": _statm,
+    "unique": _rollup,
+    "cgroup": int,
+}
