@@ -26,6 +26,7 @@ from kompyct.errors import (
     InvalidComponentError,
     RestartingError,
 )
+from kompyct.facts import FaultKind
 from kompyct.history import History
 from kompyct.lifecycle import Phase, State
 from kompyct.mailbox import BoundedBox, Mailbox
@@ -111,6 +112,14 @@ class Cell(Mailbox):
     def elsewhere(self) -> Elsewhere | None:
         """What is known of a fault in another process; see `RemoteCell.elsewhere`."""
         return None
+
+    @property
+    def kind_of_fault(self) -> FaultKind:
+        """What kind of thing goes wrong when the turn raises; see `LimitedCell`."""
+        return FaultKind.EXCEPTION
+
+    def progress(self) -> None:
+        """See `Component.progress`; here there is no limit."""
 
     # -- from any thread --------------------------------------------------------------------
 

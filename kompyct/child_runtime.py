@@ -51,7 +51,7 @@ class ChildRuntime:
         self.codec = decode(making.codec)
         self.durability = making.durability
         self.system = FarSystem(making.system, loop.parent, loop)
-        self.options = Options()
+        self.options = Options(time_limit=making.time_limit, memory_limit=making.memory_limit)
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)
         self.late_replies = LateReplies()
@@ -76,6 +76,7 @@ class ChildRuntime:
             fault.location,
             facts.phase.value,
             facts.fault_class.value,
+            facts.kind.value,
         )
         self.parent.send(pack(protocol.FAULT, told))
         self._loop.over = True

@@ -155,11 +155,7 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
         snapshots = () if path in writer.components else writer.store.load(path)
         if not snapshots or snapshots[0].mark.status is Status.RETIRED:
             continue
-        if runtime.backend.kind == "process":
-            cell = runtime.remote_cell(path, None, runtime.backend, runtime.options)
-        else:
-            number = next(runtime.numbers)
-            cell = Cell(runtime, number, path, None, runtime.backend, runtime.options)
+        cell = runtime.new_cell(path, None, runtime.backend, runtime.options)
         try:
             if "/" in path:
                 raise ComponentCreateError("its parent is not there")

@@ -260,6 +260,14 @@ class Component(Generic[M]):
             self._kompyct_active_cell("resources are kept")
         return value
 
+    def progress(self) -> None:
+        """Let the time of the handler that is running begin anew, if it has a `time_limit`.
+
+        Raises:
+            IncarnationEndedError: this incarnation has ended.
+        """
+        self._kompyct_living_cell().progress()
+
     def unhandled(self, message: object) -> NoReturn:
         """Refuse `message`: `case _: self.unhandled(message)`.
 

@@ -321,6 +321,14 @@ class LimitInterrupt(BaseException):
         frames = getattr(self, "_frames", "")
         return frames if isinstance(frames, str) else "".join(frames.format())
 
+    @property
+    def location(self) -> str:
+        """The innermost line, as `file:line in function`."""
+        frames = getattr(self, "_frames", "")
+        if not frames or isinstance(frames, str):
+            return "unknown place"
+        return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
+
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self.args, {"limit": self.limit, "_frames": self.stack}
 

@@ -372,6 +372,43 @@ class Abandoned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HandlerAbandoned(Event):
+    """A handler exceeded a limit and could not be interrupted; its thread is left behind.
+
+    `abandoned` counts the threads of the system for which this is so now.
+    """
+
+    level: ClassVar[int] = logging.ERROR
+
+    error: str
+    location: str
+    abandoned: int
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} did not react to {self.error} at {self.location}; "
+            f"its thread is left behind ({self.abandoned} by now)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStalled(Event):
+    """A component has been in one handler or hook for longer than `stall_after` (seconds).
+
+    `stack` is where its thread was, as text, the innermost line last; nothing was interrupted.
+    It is empty for a component in a process of its own.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+
+    seconds: float
+    stack: str
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} has been in one handler for {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessForced(Event):
     """The process of a component was ended by signals, since it did not end in time (seconds)."""
 

@@ -11,6 +11,7 @@ import faulthandler
 import logging
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -64,6 +65,8 @@ def serve(descriptors: Sequence[int]) -> None:
     """Be a child: make a component when told to, and run it until its end or the parent's."""
     connection = socket.socket(fileno=descriptors[0])
     faulthandler.enable(descriptors[1], all_threads=False)
+    # What ends it when it hangs, also in native code: the parent learns where it was.
+    faulthandler.register(signal.SIGTERM, descriptors[1], all_threads=False, chain=True)
     Loop(connection, descriptors[2:-1], lifeline=descriptors[-1]).serve()
 
 

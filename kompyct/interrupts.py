@@ -10,9 +10,9 @@ the watchdog runs only while the other thread stands at such a check, or in nati
 - Whether the block still runs is looked at and the exception set without a call in between, and
   so without a moment in which another thread could run, see `interrupt`. The first check after
   that raises it.
-- Nothing is set while the other thread stands in a function of kompyct: no lock of its own, no
-  mailbox and no file is left halfway. Where a check falls at the very beginning of a function,
-  nothing has been done yet.
+- Nothing is set while the other thread stands in a function of kompyct, or in one of the standard
+  library that such a function has called: no lock of its own, no mailbox and no file is left
+  halfway. Where a check falls at the very beginning of a function, nothing has been done yet.
 - A block may be left without its `__exit__` having done anything: if the exception is raised
   where that begins. So a `with` statement itself holds the watch, and nobody else does: when it is
   left, however that happens, the watch is gone, and so is its interrupt.
@@ -24,31 +24,35 @@ The state of this module is the one that SEMANTICS S-37 allows.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
-from _thread import allocate_lock, get_ident
+import weakref
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
+from concurrent.futures import _base as futures
 from operator import methodcaller
 from pathlib import Path
 from time import monotonic_ns
-from types import CodeType, FrameType
-from typing import Any, Protocol, TypeVar
+from types import FrameType
+from typing import Any, Protocol
 from weakref import proxy
 
 from kompyct.errors import LimitInterrupt
+from kompyct.waiting import wait_for
 
 _logger = logging.getLogger("kompyct")
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 NEVER = 1 << 62
 """A time in nanoseconds at which nothing is due."""
 
-AGAIN = 1_000_000
+AGAIN = 2_000_000
 """Nanoseconds until the next try, where an interrupt has to wait."""
 
 MARGIN = 0.0003
@@ -115,6 +119,7 @@ class Firing:
     """One interrupt that was set in a thread.
 
     Attributes:
+        base: what is raised.
         text: what the exception says.
         source: what interrupts: a guard, or a component's limit.
         limit: which was exceeded, in seconds or bytes.
@@ -122,16 +127,28 @@ class Firing:
         is_raised: whether the exception is there, as far as is known.
     """
 
-    __slots__ = ("frames", "ident", "is_raised", "limit", "set_at", "source", "text")
+    __slots__ = (
+        "_place", "_set_at", "base", "frames", "ident", "is_raised", "limit", "source", "text",
+    )  # fmt: skip
 
-    def __init__(self, ident: int, text: str, source: object, limit: float) -> None:
+    def __init__(
+        self, ident: int, base: type[LimitInterrupt], text: str, source: object, limit: float
+    ) -> None:
+        self.base = base
         self.ident = ident  # of the thread
         self.text = text
         self.source = source
         self.limit = limit
         self.frames = frames_of(ident)
         self.is_raised = False
-        self.set_at = monotonic_ns()
+        self._set_at = monotonic_ns()
+        self._place = _place_of(ident)
+
+    def may_come(self) -> bool:
+        """Whether it may still be raised: as long as its thread has not moved, for one."""
+        if self.is_raised:
+            return False
+        return monotonic_ns() - self._set_at < UNSEEN or self._place == _place_of(self.ident)
 
     def raised(self) -> None:
         """It is there; in the thread in which it was raised."""
@@ -139,11 +156,12 @@ class Firing:
         if _pending.get(self.ident) is self:
             del _pending[self.ident]
 
-    def exception(self, base: type[LimitInterrupt]) -> type[LimitInterrupt]:
+    def exception(self) -> type[LimitInterrupt]:
         """The class to be raised: CPython makes an object of it, in the thread it is raised in.
 
-        That is a `base`, and takes what it has to say from here.
+        That is one of `self.base`, and takes what it has to say from here.
         """
+        base = self.base
         return type(base.__name__, (base,), {"__module__": base.__module__, "firing": self})
 
 
@@ -156,8 +174,11 @@ class _Threads:
 
 _threads = _Threads()
 _own_files = frozenset(map(str, Path(__file__).parent.rglob("*.py")))
-_open: set[CodeType] = set()  # functions of kompyct that may be interrupted
-_shields: dict[int, int] = {}  # by thread: how many it is in
+_helpers = frozenset(
+    module.__file__ for module in (contextlib, futures, threading, functools, weakref)
+)
+"""Files of functions that kompyct calls with something of its own half done."""
+_open = wait_for.__code__
 _pending: dict[int, Firing] = {}  # by thread: the last one that was set
 
 _set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -165,55 +186,54 @@ _set_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_exception.restype = ctypes.c_int
 
 
-def interrupt(watch: Watch, firing: Firing, base: type[LimitInterrupt]) -> bool:
-    """Raise `base` in the thread of `watch`, a proxy; for the watchdog.
+def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None) -> bool:
+    """Raise what `firing` says in the thread of `watch`, a proxy; for the watchdog.
 
-    Returns: whether it will be raised; if not, it may be tried again.
+    Args:
+        number: of a signal, which is sent to the thread instead; it must be the main one.
+
+    Returns: whether that was done; if not, it may be tried again.
 
     Raises:
         ReferenceError: the block has been left.
     """
-    exception = firing.exception(base)
     ident = watch.ident
     last = _pending.get(ident)
-    if last is not None and not last.is_raised and monotonic_ns() - last.set_at < UNSEEN:
+    if number is None and last is not None and last.may_come():
         return False
+    strike: Callable[[int, Any], object] = _set_exception
+    what: Any = number
+    if number is None:
+        what = firing.exception()
+    else:
+        strike = signal.pthread_kill
     try:
-        # From here to the setting there is no call, see above.
-        if watch.inside and ident not in _shields:
-            code = _threads.frames[ident].f_code
-            if code.co_filename not in _own_files or code in _open:
-                _pending[ident] = firing
-                _set_exception(ident, exception)
+        # From here to the strike there is no call, and so no loop either, see above.
+        if watch.inside:
+            frame = _threads.frames[ident]
+            file = frame.f_code.co_filename
+            if file in _helpers:
+                frame = frame.f_back
+                file = frame.f_code.co_filename
+            if file in _helpers:
+                frame = frame.f_back
+                file = frame.f_code.co_filename
+            if file in _helpers:
+                frame = frame.f_back
+                file = frame.f_code.co_filename
+            if file not in _own_files or frame.f_code is _open:
+                if number is None:
+                    _pending[ident] = firing
+                strike(ident, what)
                 return True
-    except KeyError:  # the thread has ended
+    except (KeyError, AttributeError):  # the thread has ended, or has only just begun
         pass
     return False
 
 
-def may_interrupt(function: F) -> F:
-    """Mark a function of kompyct that waits, and can be interrupted while it does."""
-    _open.add(function.__code__)
-    return function
-
-
-class shielded:
-    """In its `with` block this thread is not interrupted: it is where it must not stop halfway.
-
-    It is for what calls code that is not kompyct's own.
-    """
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        ident = get_ident()
-        _shields[ident] = _shields.get(ident, 0) + 1
-
-    def __exit__(self, *_: object) -> None:
-        ident = get_ident()
-        depth = _shields.pop(ident) - 1
-        if depth:
-            _shields[ident] = depth
+def _place_of(ident: int) -> tuple[int, int]:
+    frame: FrameType | None = _threads.frames.get(ident)
+    return (0, 0) if frame is None else (id(frame), frame.f_lasti)
 
 
 def frames_of(ident: int) -> traceback.StackSummary:
@@ -251,7 +271,7 @@ class _Watchdog:
         self._mutex = threading.RLock()
         self._bell = allocate_lock()
         self._bell.acquire()
-        self._thread: threading.Thread | None = None
+        self._ident = 0  # of the thread
 
     def hurry(self, due: int) -> None:
         """Look at `due` already; from any thread.
@@ -259,18 +279,21 @@ class _Watchdog:
         Raises:
             RuntimeError: the operating system gives no thread.
         """
-        with shielded(), self._mutex:
+        with self._mutex:
             if due >= self.target:
                 return
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="kompyct-watchdog", daemon=True)
-                thread.start()
-                self._thread = thread
+            if not self._ident:
+                start_new_thread(self._run, ())  # without a frame that could be interrupted
             self.target = due
             if self._bell.locked():
                 self._bell.release()
 
     def _run(self) -> None:
+        with self._mutex:
+            if self._ident:  # there is one: whoever wanted to start it did so twice
+                return
+            self._ident = get_ident()
+        threading.current_thread().name = "kompyct-watchdog"
         while True:
             left = self.target - monotonic_ns()
             if left <= 0:
@@ -318,9 +341,8 @@ class _Watchdog:
         self._mutex = threading.RLock()
         self._bell = allocate_lock()
         self._bell.acquire()
-        self._thread = None
+        self._ident = 0
         self.target = NEVER
-        _shields.clear()
         _pending.clear()
         mine = get_ident()
         for number, watch in tuple(self.living.items()):

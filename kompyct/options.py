@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from kompyct.amounts import bytes_of
+from kompyct.clock import nanoseconds
 from kompyct.errors import ArgumentError, ArgumentTypeError
 from kompyct.restart import RestartLimit
 
@@ -46,6 +48,8 @@ class Options:
         inline_asks: whether an ask of the idle component runs its handler in the asker's thread.
         standby: whether a further process waits to be the next incarnation.
         overlap: whether the next incarnation may start while the crashed one is still ending.
+        time_limit: nanoseconds that each message may take; None for no limit.
+        memory_limit: bytes its process may use while it handles a message; None for no limit.
     """
 
     budget: RestartLimit = field(default_factory=RestartLimit)
@@ -55,6 +59,13 @@ class Options:
     inline_asks: bool = False
     standby: bool = False
     overlap: bool = False
+    time_limit: int | None = None
+    memory_limit: int | None = None
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether its handlers are watched."""
+        return self.time_limit is not None or self.memory_limit is not None
 
 
 def checked_options(
@@ -66,6 +77,8 @@ def checked_options(
     inline_asks: bool,
     standby: bool = False,
     overlap: bool = False,
+    time_limit: int | None = None,
+    memory_limit: int | None = None,
 ) -> Options:
     """The options for what `create` was given.
 
@@ -85,4 +98,37 @@ def checked_options(
             raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
         if mailbox_limit < 1:
             raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
-    return Options(budget, fallback, mailbox_limit, overflow, inline_asks, standby, overlap)  # type: ignore[arg-type]
+    return Options(
+        budget,
+        fallback,  # type: ignore[arg-type]
+        mailbox_limit,
+        overflow,  # type: ignore[arg-type]
+        inline_asks,
+        standby,
+        overlap,
+        time_limit,
+        memory_limit,
+    )
+
+
+def checked_time_limit(seconds: float | None) -> int | None:
+    """A limit of time in nanoseconds.
+
+    Raises:
+        ArgumentTypeError, ArgumentError: it is no number of seconds > 0.
+    """
+    if seconds is None:
+        return None
+    limit = nanoseconds(seconds, "time_limit")
+    if not limit:
+        raise ArgumentError(f"time_limit is {seconds!r}; give seconds > 0, or None")
+    return limit
+
+
+def checked_memory_limit(amount: int | str | None) -> int | None:
+    """A limit of memory in bytes.
+
+    Raises:
+        ArgumentTypeError, ArgumentError: it is no amount, see `bytes_of`.
+    """
+    return None if amount is None else bytes_of(amount, "memory_limit")

@@ -21,7 +21,7 @@ from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.lost import LostCell, LostRuntime
 from kompyct.messages import Ask, Envelope, Request, new_ask
-from kompyct.waiting import InlineTurn, ask_inside, here
+from kompyct.waiting import InlineTurn, ask_inside, here, wait_for
 
 if TYPE_CHECKING:
     import pykka
@@ -111,7 +111,7 @@ class ComponentRef(Generic[M]):
                     cell.asleep = True
                     cell.flag.release()
                     raise
-            answered = envelope.done.acquire(True, limit)
+            answered = wait_for(envelope.done, limit)
         else:
             answered = ask_inside(runner, cell, envelope, limit)
         if answered and envelope.error is None:
@@ -207,7 +207,7 @@ class ComponentRef(Generic[M]):
         limit = lock_timeout(timeout)
         runner = here.runner
         if runner is None:
-            envelope.done.acquire(True, limit)
+            wait_for(envelope.done, limit)
         else:
             runner.wait(self._cell, envelope, limit)
         return self._reply(envelope, limit)

@@ -119,16 +119,16 @@ class Registry:
     def in_start_order(self) -> list[Cell]:
         """Everything, the first started first; those never started come last."""
         never = float("inf")
-        return sorted(self._snapshot(), key=lambda cell: (cell.order or never, cell.id))
+        return sorted(self.all(), key=lambda cell: (cell.order or never, cell.id))
 
     def nodes(self, now: int) -> tuple[TreeNode, ...]:
         """A picture of every component at `now`, nanoseconds."""
-        return tuple(_node(cell, now) for cell in self._snapshot())
+        return tuple(_node(cell, now) for cell in self.all())
 
     def __len__(self) -> int:
         return len(self._cells)
 
-    def _snapshot(self) -> list[Cell]:
+    def all(self) -> list[Cell]:
         return [*self._cells.values()]  # one operation: others may change the dict meanwhile
 
 

@@ -188,6 +188,8 @@ class RemoteCell(Cell):
             runtime.durability if stored else "memory",
             stored,
             logging.getLogger("kompyct").getEffectiveLevel(),
+            self.options.time_limit,
+            self.options.memory_limit,
         )
 
     def take_up_saves(self) -> None:

@@ -27,11 +27,12 @@ from kompyct.codecs import PICKLE, Codec
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
+    LimitInterrupt,
     ShutdownTimeoutError,
     StoreError,
     UnknownBackendError,
 )
-from kompyct.events import Event
+from kompyct.events import Event, HandlerAbandoned
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
 from kompyct.options import Durability, Options
@@ -59,6 +60,9 @@ T = TypeVar("T")
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that leaving `with` gives a system to end."""
 
+MAX_ABANDONED = 8
+"""Threads that may hang in handlers at once; with one more the system shuts down."""
+
 AT_EXIT_TIMEOUT = 5.0
 """Seconds that the end of the program gives a system that is still open."""
 
@@ -79,6 +83,7 @@ class Runtime:
         store: str | os.PathLike[str] | SnapshotStore | None = None,
         durability: Durability = "memory",
         trust: Literal["local"] | bytes = "local",
+        options: Options | None = None,
     ) -> None:
         refuse_while_inheriting()
         self.system = system
@@ -98,9 +103,10 @@ class Runtime:
         self.registry = Registry()
         self.numbers = count(1)  # of components
         self.orders = count(1)  # of starts
-        self.options = Options()  # of components that are created without any
+        self.options = options or Options()  # of components that are created without any
         self.late_replies = LateReplies()
         self.checked_classes: set[type[Component[Any]]] = set()
+        self._abandoned = 0  # threads that hang in handlers; under _state
         self.signals = allocate_lock()  # protects the `control` of every cell
         self.stopping = False  # set once, under _state
         self.cause: BaseException | None = None  # the first escalated fault; set under _state
@@ -243,17 +249,47 @@ class Runtime:
                 self._backends[kind] = backend
         return backend
 
-    def remote_cell(
+    def new_cell(
         self,
         name: str | None,
         factory: Callable[[], Component[Any]] | None,
         backend: Any,
         options: Options,
     ) -> Cell:
-        """A cell, with the next number, whose incarnations have processes of their own."""
-        from kompyct.remote import RemoteCell  # with what it needs; few systems have them
+        """A cell of the kind that `backend` and `options` need, with the next number."""
+        if backend.kind == "process":
+            from kompyct.remote import RemoteCell  # with what it needs; few systems have them
 
-        return RemoteCell(self, next(self.numbers), name, factory, backend, options)
+            return RemoteCell(self, next(self.numbers), name, factory, backend, options)
+        if options.has_limits:
+            from kompyct.limited import LimitedCell  # likewise
+
+            return LimitedCell(self, next(self.numbers), name, factory, backend, options)
+        return Cell(self, next(self.numbers), name, factory, backend, options)
+
+    def watch_stalls(self, limit: int) -> None:
+        """Tell of components that have been in one handler for `limit` nanoseconds.
+
+        Under virtual time there is nothing to be told: a handler takes none.
+        """
+        from kompyct.stalls import StallWatch  # most systems have none
+
+        if not isinstance(self.backend, ManualBackend):
+            StallWatch(self, limit).start()
+
+    def note_abandoned(self, cell: Cell, error: LimitInterrupt) -> bool:
+        """A thread hangs in a handler of `cell`; whether that is one too many."""
+        with self._state:
+            self._abandoned += 1
+            abandoned = self._abandoned
+        what = (type(error).__qualname__, error.location, abandoned)
+        self.emit(HandlerAbandoned(*identity(cell), *what))
+        return abandoned > MAX_ABANDONED
+
+    def note_return(self) -> None:
+        """A thread that had been left behind has come back."""
+        with self._state:
+            self._abandoned -= 1
 
     def take_up_saves(self) -> None:
         """Have what components in other processes have saved on its way to the store."""
@@ -318,7 +354,7 @@ class Runtime:
         def make() -> ComponentSupervisor:
             return ComponentSupervisor(publisher, on_undelivered, self)
 
-        cell = Cell(self, 0, "supervisor", make, self._core, self.options)
+        cell = Cell(self, 0, "supervisor", make, self._core, Options())
         cell.component = cell.make(make)
         cell.signal(signals.start, None)
         return cell

@@ -26,6 +26,7 @@ from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
 from kompyct.messages import Ask, Envelope
+from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
@@ -75,6 +76,7 @@ class StandIn(Component[Any]):
         self._next = 1
         self._incarnation = cell.incarnation
         self._taken = 0  # the last save that was taken up
+        self._limits = LimitWatch(cell, child)
         self._at_end = False  # whether a message is waiting that is only for an idle child
         bounded = cell.options.mailbox_limit is not None
         self._window = 1 if bounded else protocol.WINDOW
@@ -89,6 +91,7 @@ class StandIn(Component[Any]):
         for child in () if cell.options.overlap else crashed:
             _wait(cell, child.gone, GRACE + 1.0)
         self.have_done(protocol.OBEY, ("start", cell.active_period))
+        self._limits.start()
         if cell.options.standby:  # when what waits for this start has been done
             cell.backend.later(SOON, lambda: cell.signal(_have_standby))
 
@@ -211,7 +214,7 @@ class StandIn(Component[Any]):
             exception.add_note(f"In its process:\n{fault.traceback}")
         cell.note(
             Elsewhere(
-                FaultKind.EXCEPTION,
+                FaultKind(fault.kind),
                 Phase(fault.phase),
                 FaultClass(fault.fault_class),
                 in_hand[0] if in_hand else None,
@@ -232,7 +235,7 @@ class StandIn(Component[Any]):
         in_hand, left = self._recall()
         cell.note(
             Elsewhere(
-                FaultKind.PROCESS_EXIT,
+                self._limits.exceeded or FaultKind.PROCESS_EXIT,
                 RECEIVE if phase is None else Phase(phase),
                 FaultClass.RECOVERABLE,
                 in_hand[0] if in_hand else None,
@@ -347,6 +350,10 @@ class StandIn(Component[Any]):
         for message in (*in_hand, *left):
             ending.refuse(cell, message)
         child.discard()
+
+    def end_error(self) -> BaseException:
+        """The exception of the fault that the end of the child is."""
+        return self._limits.error() or self.child.end_error()
 
     # -- on the thread that looks after children --------------------------------------------
 
@@ -484,7 +491,7 @@ def _died(cell: RemoteCell, stand_in: StandIn) -> None:
     """The process of the component has ended unasked; in the turn."""
     if cell.component is stand_in:
         stand_in.note_end()
-        faulting.fault(cell, stand_in.child.end_error(), _phase_of(cell))
+        faulting.fault(cell, stand_in.end_error(), _phase_of(cell))
 
 
 def _phase_of(cell: RemoteCell) -> Phase:

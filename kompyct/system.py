@@ -25,7 +25,16 @@ from kompyct.errors import (
 )
 from kompyct.events import Event
 from kompyct.lifecycle import State
-from kompyct.options import Durability, Fallback, Overflow, check_durability, checked_options
+from kompyct.options import (
+    Durability,
+    Fallback,
+    Options,
+    Overflow,
+    check_durability,
+    checked_memory_limit,
+    checked_options,
+    checked_time_limit,
+)
 from kompyct.ref import ComponentRef, ref_to
 from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
@@ -64,6 +73,9 @@ class ComponentSystem:
             every record.
         codec: what snapshots are encoded with: "pickle", "json", or anything with `dumps` and
             `loads`.
+        time_limit, memory_limit: of components that are created without their own, see `create`.
+        stall_after: seconds > 0; a component that has been in one handler or hook for so long is
+            reported, once, by `ComponentStalled`, and not interrupted. None: nobody looks.
 
     Raises:
         StoreLockedError, TrustError, VersionError, StoreError: the store cannot be had.
@@ -84,6 +96,9 @@ class ComponentSystem:
         durability: Durability = "memory",
         trust: Literal["local"] | bytes = "local",
         codec: Literal["pickle", "json"] | DumpsLoads = "pickle",
+        time_limit: float | None = None,
+        memory_limit: int | str | None = None,
+        stall_after: float | None = None,
     ) -> None:
         check_kind(backend)
         if name is not None:
@@ -101,6 +116,13 @@ class ComponentSystem:
         if backend == "manual" and clock is not None and not isinstance(clock, ManualClock):
             raise ArgumentTypeError(f"clock is {clock!r}; the manual backend needs a ManualClock")
         chosen = codec_for(codec)
+        options = Options(
+            time_limit=checked_time_limit(time_limit),
+            memory_limit=checked_memory_limit(memory_limit),
+        )
+        stall = None if stall_after is None else nanoseconds(stall_after, "stall_after")
+        if stall == 0:
+            raise ArgumentError(f"stall_after is {stall_after!r}; give > 0 seconds, or None")
         if trust != "local" and store is None:
             raise ArgumentError("trust= is for what is in a store; give store= as well")
         check_durability(durability, "this system", has_store=store is not None)
@@ -116,7 +138,10 @@ class ComponentSystem:
             store,
             durability,
             trust,
+            options,
         )
+        if stall is not None:
+            self._runtime.watch_stalls(stall)
 
     @property
     def name(self) -> str:
@@ -143,6 +168,8 @@ class ComponentSystem:
         inline_asks: bool = False,
         standby: bool = False,
         overlap: bool = False,
+        time_limit: float | None = None,
+        memory_limit: int | str | None = None,
         start: bool = False,
         fresh: bool = False,
     ) -> ComponentRef[M]:
@@ -169,6 +196,13 @@ class ComponentSystem:
                 recovery from the end of its process takes less time; for backend "process".
             overlap: let the next incarnation start while the process before it, which has
                 crashed, is still ending; it must share nothing with it but its snapshots.
+            time_limit: seconds > 0 that each message and tick may take, else the component faults
+                with `FaultKind.HANG`. It is interrupted by an `ExecutionTimeout`; if that does
+                not help within 50 ms, or a twentieth of the limit, its thread is left behind, or
+                its process ended. None for the system's.
+            memory_limit: bytes, or a text such as "512 MiB"; if its process uses more while it
+                handles a message, the component faults with `FaultKind.MEMORY`, as above. In this
+                process that is the memory of all components together. None for the system's.
             start: start it as well, with nobody waiting for that.
             fresh: leave alone what an earlier process has stored under the name; the first save
                 takes its place.
@@ -203,6 +237,8 @@ class ComponentSystem:
             or inline_asks
             or standby
             or overlap
+            or time_limit is not None
+            or memory_limit is not None
         ):
             options = checked_options(
                 budget,
@@ -212,6 +248,8 @@ class ComponentSystem:
                 inline_asks=inline_asks,
                 standby=standby,
                 overlap=overlap,
+                time_limit=checked_time_limit(time_limit) or options.time_limit,
+                memory_limit=checked_memory_limit(memory_limit) or options.memory_limit,
             )
             if (standby or overlap) and target.kind != "process":
                 raise ArgumentError(
@@ -219,10 +257,7 @@ class ComponentSystem:
                 )
         if name is not None:
             check_name(name)
-        if target.kind == "process":
-            cell = runtime.remote_cell(name, factory, target, options)
-        else:
-            cell = Cell(runtime, next(runtime.numbers), name, factory, target, options)
+        cell = runtime.new_cell(name, factory, target, options)
         if start:
             cell.control = START  # nobody else knows the cell yet
         if not make_first(cell, fresh=fresh):  # it has gone on from what was stored of it

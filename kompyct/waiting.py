@@ -14,6 +14,14 @@ from kompyct.errors import AskCircleError
 from kompyct.messages import Ask, Envelope
 
 
+def wait_for(done: Any, timeout: float) -> bool:
+    """Wait until the lock `done` is released; whether it was, within `timeout` seconds, -1: ever.
+
+    The one function of kompyct that may be interrupted where it stands, see `interrupts`.
+    """
+    return bool(done.acquire(True, timeout))
+
+
 class Runner(Protocol):
     """A thread, or a test's loop, that runs the turns of components."""
 
@@ -59,6 +67,9 @@ class _Here(threading.local):
     creating: Any = None
     decoding: Any = None
 
+    def __init__(self) -> None:
+        self.by_hand: dict[int, Any] = {}
+
 
 here = _Here()
 """`here.runner` is what runs components on this thread; None on any other thread.
@@ -66,6 +77,8 @@ here = _Here()
 `here.creating` is the cell whose factory this thread is calling, so that `self.ref` works in
 `__init__`. `here.decoding` is the runtime of the system for which this thread decodes a snapshot,
 so that refs in it find their components (S-17).
+
+`here.by_hand` keeps what watches the guards that this thread has entered without `with`.
 """
 
 _edges = allocate_lock()  # protects every cell's `asking`, so that of a circle exactly one fails
@@ -110,7 +123,7 @@ class InlineTurn:
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`."""
         if self.outer is None:
-            return bool(envelope.done.acquire(True, timeout))
+            return wait_for(envelope.done, timeout)
         return self.outer.wait(target, envelope, timeout)
 
 

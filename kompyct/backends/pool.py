@@ -24,7 +24,7 @@ from typing import Any
 from kompyct.clock import SECOND, Clock
 from kompyct.deadline import AbandonedError, Deadline
 from kompyct.messages import Ask
-from kompyct.waiting import here
+from kompyct.waiting import here, wait_for
 
 _logger = logging.getLogger("kompyct")
 
@@ -92,6 +92,12 @@ class PoolBackend:
     def take_over(self, cell: Any) -> None:
         """Run `cell`, whose turn was abandoned: the worker that hangs in it runs it no more."""
         self.wake(cell)
+
+    def thread_of(self, cell: Any) -> int:
+        """The thread that runs a turn of `cell`; 0 if it is waiting for one. A hint."""
+        with self._mutex:
+            workers = tuple(self._workers)
+        return next((worker.ident or 0 for worker in workers if worker.item is cell), 0)
 
     def watch(self, deadline: Deadline) -> None:
         """Call `deadline.expire()` once it is due, unless it is claimed or unwatched before."""
@@ -385,9 +391,9 @@ class _Worker(threading.Thread):
 
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`."""
-        self.pool.block(self)
         try:
-            return bool(envelope.done.acquire(True, timeout))
+            self.pool.block(self)
+            return wait_for(envelope.done, timeout)
         finally:
             self.pool.unblock(self)
 

@@ -8,6 +8,7 @@ global registry, a list whose removal is O(n), `_create_actor_inbox`, and `_enve
 from __future__ import annotations
 
 import logging
+from _thread import get_ident
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
@@ -18,7 +19,7 @@ from pykka._envelope import Envelope as PykkaEnvelope
 from kompyct.deadline import AbandonedError
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
-from kompyct.waiting import here
+from kompyct.waiting import here, wait_for
 
 _logger = logging.getLogger("kompyct")
 
@@ -50,6 +51,10 @@ class ThreadBackend:
     def take_over(self, cell: Any) -> None:
         self.wake(cell)
 
+    def thread_of(self, cell: Any) -> int:
+        """No thread: it has been given none yet."""
+        return 0
+
     def close(self, timeout: float) -> None:
         """Nothing to end: an actor ends with its component."""
 
@@ -68,6 +73,7 @@ class _Host(ThreadingActor):
         super().__init__()
         self.cell = cell
         self._backend = backend
+        self._ident = 0
 
     def wake(self, item: Any) -> None:
         item.asleep = False
@@ -78,6 +84,11 @@ class _Host(ThreadingActor):
 
     def on_start(self) -> None:
         here.runner = self
+        self._ident = get_ident()
+
+    def thread_of(self, cell: Any) -> int:
+        """The thread of this actor."""
+        return self._ident
 
     def on_receive(self, message: None) -> None:
         cell = self.cell
@@ -94,4 +105,4 @@ class _Host(ThreadingActor):
 
     def wait(self, target: Any, envelope: Ask, timeout: float) -> bool:
         """See `Runner.wait`."""
-        return bool(envelope.done.acquire(True, timeout))
+        return wait_for(envelope.done, timeout)

@@ -9,6 +9,7 @@ import inspect
 import sys
 from _thread import get_ident
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 from weakref import ref
@@ -16,6 +17,7 @@ from weakref import ref
 from kompyct.errors import ArgumentTypeError, LimitError
 from kompyct.interrupts import Watch
 from kompyct.limits.ladder import Ladder
+from kompyct.waiting import here
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +57,7 @@ class _Leaving:
         run = guard._running() if guard._entered is not None else None
         if run is None:  # not entered by hand, either
             run = Run(guard)
+            run.ident = get_ident()
             guard._made = ref(run)
         return run
 
@@ -68,7 +71,7 @@ def _leave(guard: Guard, *details: object) -> None:
 class Guard:
     """What both kinds of guards are: to be used in `with`, or as a decorator."""
 
-    __slots__ = ("_entered", "_held", "_ladder", "_made", "_step", "_whole")
+    __slots__ = ("_entered", "_ladder", "_made", "_step", "_whole")
 
     __exit__ = _Leaving()
 
@@ -78,10 +81,11 @@ class Guard:
         self._whole: Guard = self  # what the user has made, where this serves one call only
         self._made: ref[Run] | None = None  # the run that was made last
         self._entered: ref[Run] | None = None  # the one that is in its block
-        self._held: Run | None = None  # it, if it was not entered by `with`
 
     def __enter__(self) -> Self:
         code = sys._getframe(1).f_code
+        if code is _ENTER_CONTEXT:
+            code = sys._getframe(2).f_code
         if code.co_flags & _SUSPENDED:
             raise LimitError(
                 f"{code.co_name} is a generator or a coroutine: it is left while the guard runs, "
@@ -94,8 +98,10 @@ class Guard:
         made = self._made
         run = made() if made is not None else None
         if run is None:
-            run = self._held = Run(self)
+            run = here.by_hand[id(self)] = Run(self)  # not here: it is to end with the thread
             made = ref(run)
+        elif run.ident != get_ident():
+            raise LimitError("another thread is entering this guard; make one for each block")
         self._made = None
         self._entered = made
         self._step = 0
@@ -149,7 +155,8 @@ class Guard:
 
     def _leave(self, run: Run) -> None:
         """`run` has ended."""
-        self._entered = self._held = None
+        self._entered = None
+        here.by_hand.pop(id(self), None)
         if run.ident != get_ident():
             complain_of_thread()
 
@@ -157,6 +164,8 @@ class Guard:
 def complain_of_thread() -> NoReturn:
     raise LimitError("this guard was entered in another thread; it has ended all the same")
 
+
+_ENTER_CONTEXT = ExitStack.enter_context.__code__
 
 _SUSPENDED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 

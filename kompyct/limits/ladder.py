@@ -73,13 +73,7 @@ class Ladder:
         if number is not None and not _is_main(ident):
             _say_once()
             number = None
-        if number is None:
-            return interrupt(watch, Firing(ident, text, source, limit), self._error)
-        if not watch.inside:
-            return False
-        # Python runs the handler at the next check it makes on the main thread, as for interrupts.
-        signal.pthread_kill(ident, number)
-        return True
+        return interrupt(watch, Firing(ident, self._error, text, source, limit), number)
 
 
 def _is_main(ident: int | None) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from time import monotonic_ns
+from typing import get_args
 
-from kompyct.errors import MemoryLimitExceeded
+from kompyct.errors import ArgumentTypeError, MemoryLimitExceeded
 from kompyct.interrupts import AGAIN, NEVER, Watch
 from kompyct.limits.given import (
-    SECOND,
-    SHORTEST,
     checked_bool,
     checked_interval,
     checked_type,
@@ -19,13 +18,7 @@ from kompyct.limits.given import (
 )
 from kompyct.limits.guard import STEPS, Guard, Run
 from kompyct.limits.ladder import InterruptType, Ladder
-from kompyct.processes.usage import MemoryKind, MemoryUse
-
-MAX_GROWTH = 4_000_000_000
-"""Bytes a second by which memory is taken to grow at most: this sets how often it is looked at."""
-
-LONGEST = SECOND // 2
-"""Nanoseconds between two looks at most."""
+from kompyct.processes.usage import MemoryKind, MemoryUse, memory_use, until_next_look
 
 
 class MemGuard(Guard):
@@ -93,7 +86,7 @@ class MemGuard(Guard):
         """Nanoseconds in which memory cannot have reached the limit."""
         if self._interval is not None:
             return self._interval
-        return min(max(headroom * SECOND // MAX_GROWTH, SHORTEST), LONGEST)
+        return until_next_look(headroom)
 
     def __repr__(self) -> str:
         return f"<MemGuard of {self._size} bytes>"
@@ -134,17 +127,37 @@ def mem_guard(
         ArgumentTypeError: a value of the wrong type.
         ArgumentError: one out of range, or this platform does not tell that kind of memory.
     """
-    limit = kibibytes(max_memory)
+    given = (
+        max_memory, absolute, grace_period, grace_period_ms, secondary_grace_period,
+        secondary_grace_period_ms, interrupt_type, send_kill, check_interval, kind,
+    )  # fmt: skip
+    try:
+        settings, whole = _settings(*given)
+    except TypeError:  # it cannot be looked up, so it is none of these; or it is refused
+        settings, whole = _settings.__wrapped__(*given)
+    return MemGuard(*settings, absolute=whole)
+
+
+@lru_cache(typed=True)  # the same ones come again and again
+def _settings(
+    max_memory: int | str,
+    absolute: bool,
+    grace_period: float | None,
+    grace_period_ms: float | None,
+    secondary_grace_period: float | None,
+    secondary_grace_period_ms: float | None,
+    interrupt_type: InterruptType | None,
+    send_kill: bool,
+    check_interval: float | None,
+    kind: MemoryKind,
+) -> tuple[tuple[Ladder, int, MemoryUse, int, int, int | None], bool]:
+    size = kibibytes(max_memory)
     first = duration("grace_period", grace_period, grace_period_ms)
     grace = grace_of("secondary_grace_period", secondary_grace_period, secondary_grace_period_ms)
     kill = checked_bool(send_kill, "send_kill")
     ladder = Ladder(checked_type(interrupt_type), MemoryLimitExceeded, send_kill=kill)
     interval = checked_interval(check_interval)
+    if not isinstance(kind, str):
+        raise ArgumentTypeError(f"kind is {kind!r}; give one of {get_args(MemoryKind)}")
     whole = checked_bool(absolute, "absolute")
-    return MemGuard(ladder, limit, _use_of(kind), first, grace, interval, absolute=whole)
-
-
-@cache
-def _use_of(kind: MemoryKind) -> MemoryUse:
-    """What reads that kind of memory; all guards share its open file."""
-    return MemoryUse(kind)
+    return (ladder, size, memory_use(kind), first, grace, interval), whole

@@ -21,6 +21,7 @@ from kompyct.limits.given import (
 )
 from kompyct.limits.guard import STEPS, Guard, Run, complain_of_thread
 from kompyct.limits.ladder import InterruptType, Ladder
+from kompyct.waiting import here
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ class TimeGuard(Guard):
         _innermost[ident] = self._entered  # type: ignore[assignment]
 
     def _leave(self, run: Run) -> None:
-        self._entered = self._held = None
+        self._entered = None
+        here.by_hand.pop(id(self), None)
         ident = run.ident
         if run.outer is None:
             _innermost.pop(ident, None)

@@ -28,6 +28,9 @@ POSITION = 10
 """`Cell.position` of the child: messages and ticks, the one in hand included."""
 PHASE = 11
 """What is running: an index into PHASES, 0 for nothing."""
+SINCE = 13
+"""Since when the message in hand is handled, in nanoseconds on the monotonic clock; 0 while none
+is. Written only where a limit is to be watched."""
 ANNOUNCED = 12
 """The sequence of the last save that the parent was told of."""
 

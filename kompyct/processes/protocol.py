@@ -75,6 +75,7 @@ class Making:
         factory, codec: as `codecs.encode` made them.
         position: what earlier incarnations have handled, see `Cell.position`.
         has_store: whether its snapshots go into a store.
+        time_limit, memory_limit: see `Options`.
     """
 
     key: str
@@ -89,6 +90,8 @@ class Making:
     durability: str
     has_store: bool
     log_level: int
+    time_limit: int | None = None
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +103,4 @@ class Fault:
     location: str
     phase: str
     fault_class: str
+    kind: str = "exception"

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Literal, get_args
 
 from kompyct.errors import ArgumentError
@@ -19,6 +20,18 @@ MemoryKind = Literal["resident", "unique", "cgroup"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+
+
+MAX_GROWTH = 4_000_000_000
+"""Bytes a second by which memory is taken to grow at most: this sets how often it is looked at."""
+
+SHORTEST, LONGEST = 1_000_000, 500_000_000
+"""Nanoseconds between two looks."""
+
+
+def until_next_look(headroom: int) -> int:
+    """Nanoseconds in which a process cannot have taken so many more bytes, 1 to 500 ms."""
+    return min(max(headroom * 1_000_000_000 // MAX_GROWTH, SHORTEST), LONGEST)
 
 
 class MemoryUse:
@@ -92,6 +105,12 @@ class MemoryUse:
             if os.path.exists("/proc/self/statm") and self._wanted is None:
                 raise  # no descriptors are left
         self._pid = pid
+
+
+@cache
+def memory_use(kind: MemoryKind) -> MemoryUse:
+    """What reads that kind of memory of this process; all who want to know share its open file."""
+    return MemoryUse(kind)
 
 
 def _statm(data: bytes) -> int:
