@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import components, copies, faults, guarded, imports, messages, processes, state
+from benchmarks import (
+    components,
+    copies,
+    faults,
+    guarded,
+    imports,
+    limits,
+    messages,
+    processes,
+    state,
+)
 from benchmarks.plan import Case, Row
 
 GROUPS = (
@@ -14,6 +24,7 @@ GROUPS = (
     guarded.GROUP,
     copies.GROUP,
     processes.GROUP,
+    limits.GROUP,
 )
 
 ROWS: tuple[Row, ...] = tuple(row for group in GROUPS for row in group.rows)
