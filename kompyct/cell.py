@@ -63,6 +63,8 @@ class Cell(Mailbox):
         "stored", "timers",
     )  # fmt: skip
 
+    is_limited = False  # whether its handlers have limits
+
     def __init__(
         self,
         runtime: Runtime,
@@ -343,12 +345,16 @@ class Cell(Mailbox):
         if self.state is not ACTIVE or self.box or self.control or self.backlog is not None:
             self.backend.wake(self)
             return ComponentRef.ask(ref, request, timeout)
+        outer = here.runner
+        asker = None if outer is None else outer.cell
+        if asker is not None and asker.is_limited:
+            # Its limit would hit this component, and leave it on a thread that hangs.
+            self.backend.wake(self)
+            return ComponentRef.ask(ref, request, timeout)
         self.asleep = False
         self.handled += 1
-        outer = here.runner
         turn.outer = outer
         here.runner = turn
-        asker = None if outer is None else outer.cell
         if asker is not None:
             # A circle of asks may go through here. Set without the lock of these edges: what
             # closes a circle is an ask that really waits, and that one takes the lock.

@@ -204,6 +204,7 @@ class ChildCell(Cell):
                     component.on_receive(message)  # type: ignore[union-attr]
             except BaseException as exception:
                 faulting.raised(self, exception, message, ())
+                self._kind = EXCEPTION
                 if self.state is not ACTIVE:
                     return
             if not is_tick:
@@ -225,7 +226,6 @@ class ChildCell(Cell):
         """Handle one message, watched. What cannot be interrupted, the parent ends."""
         numbers = self.loop.board.numbers
         self._handling = handling = Handling(self.options, self.path, message, (), None)
-        self._kind = EXCEPTION
         numbers[SINCE] = self.loop.now()
         try:
             if type(message) is Envelope:
@@ -237,10 +237,11 @@ class ChildCell(Cell):
             raise
         finally:
             numbers[SINCE] = 0
+            self._handling = None
 
     def progress(self) -> None:
         """See `Component.progress`."""
-        if self._handling is not None and self.loop.board.numbers[SINCE]:
+        if self._handling is not None:
             self._handling.begin_anew()
             self.loop.board.numbers[SINCE] = self.loop.now()
 

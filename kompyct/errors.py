@@ -307,30 +307,34 @@ class LimitInterrupt(BaseException):
     def __init__(self, *args: object) -> None:
         self.source: object = None
         self.limit: float | None = None
+        self.stack_summary: object = ""
         firing = getattr(type(self), "firing", None)
         if firing is not None:
-            self.__class__ = type(self).__mro__[1]
             args = args or (firing.text,)
-            self.source, self.limit, self._frames = firing.source, firing.limit, firing.frames
+            self.source, self.limit = firing.source, firing.limit
+            self.stack_summary = firing.stack
             firing.raised()
         super().__init__(*args)
 
     @property
     def stack(self) -> str:
         """Where the thread was, as text, the innermost line last; empty if nobody looked."""
-        frames = getattr(self, "_frames", "")
-        return frames if isinstance(frames, str) else "".join(frames.format())
+        return str(self.stack_summary)
 
     @property
     def location(self) -> str:
         """The innermost line, as `file:line in function`."""
-        frames = getattr(self, "_frames", "")
-        if not frames or isinstance(frames, str):
-            return "unknown place"
-        return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}"
+        return getattr(self.stack_summary, "location", "unknown place")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), self.args, {"limit": self.limit, "_frames": self.stack}
+        firing = getattr(type(self), "firing", None)
+        kind = type(self) if firing is None else firing.base
+        source = self.source if isinstance(self.source, str) else None
+        return (
+            kind,
+            self.args,
+            {"limit": self.limit, "source": source, "stack_summary": self.stack},
+        )
 
 
 class ExecutionTimeout(LimitInterrupt):  # the ancestor's name

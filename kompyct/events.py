@@ -396,7 +396,7 @@ class ComponentStalled(Event):
     """A component has been in one handler or hook for longer than `stall_after` (seconds).
 
     `stack` is where its thread was, as text, the innermost line last; nothing was interrupted.
-    It is empty for a component in a process of its own.
+    It is empty for a component in a process of its own, and for one created with `inline_asks`.
     """
 
     level: ClassVar[int] = logging.WARNING

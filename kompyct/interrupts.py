@@ -14,8 +14,9 @@ the watchdog runs only while the other thread stands at such a check, or in nati
   library that such a function has called: no lock of its own, no mailbox and no file is left
   halfway. Where a check falls at the very beginning of a function, nothing has been done yet.
 - A block may be left without its `__exit__` having done anything: if the exception is raised
-  where that begins. So a `with` statement itself holds the watch, and nobody else does: when it is
-  left, however that happens, the watch is gone, and so is its interrupt.
+  where that begins. So what the `with` statement keeps to leave by holds the watch, and nobody
+  else does: when the block is left, however that happens, the watch is gone, and so is its
+  interrupt.
 - Nothing is set while an earlier interrupt of the thread has not been raised yet, so none replaces
   another one.
 
@@ -35,12 +36,12 @@ import threading
 import traceback
 import weakref
 from _thread import allocate_lock, get_ident, start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import _base as futures
 from operator import methodcaller
 from pathlib import Path
 from time import monotonic_ns
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Protocol
 from weakref import proxy
 
@@ -84,15 +85,18 @@ class Watch:
         inside: whether the block is running.
         ident: of the thread.
         due: nanoseconds on the monotonic clock.
+        frame: of a generator or a coroutine, if the block is in one: what it suspends is not
+            interrupted.
     """
 
-    __slots__ = ("__weakref__", "due", "ident", "inside", "plan")
+    __slots__ = ("__weakref__", "due", "frame", "ident", "inside", "plan")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.inside = False
         self.ident = 0
         self.due = NEVER
+        self.frame: FrameType | None = None
 
     def begin(self, due: int) -> None:
         """The block begins."""
@@ -123,12 +127,12 @@ class Firing:
         text: what the exception says.
         source: what interrupts: a guard, or a component's limit.
         limit: which was exceeded, in seconds or bytes.
-        frames: where the thread was.
+        stack: where the thread was.
         is_raised: whether the exception is there, as far as is known.
     """
 
     __slots__ = (
-        "_place", "_set_at", "base", "frames", "ident", "is_raised", "limit", "source", "text",
+        "_place", "_set_at", "base", "ident", "is_raised", "limit", "source", "stack", "text",
     )  # fmt: skip
 
     def __init__(
@@ -139,7 +143,7 @@ class Firing:
         self.text = text
         self.source = source
         self.limit = limit
-        self.frames = frames_of(ident)
+        self.stack = stack_of(ident)
         self.is_raised = False
         self._set_at = monotonic_ns()
         self._place = _place_of(ident)
@@ -209,7 +213,8 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
         strike = signal.pthread_kill
     try:
         # From here to the strike there is no call, and so no loop either, see above.
-        if watch.inside:
+        # A generator that is suspended has no frame below it.
+        if watch.inside and (watch.frame is None or watch.frame.f_back is not None):
             frame = _threads.frames[ident]
             file = frame.f_code.co_filename
             if file in _helpers:
@@ -236,22 +241,61 @@ def _place_of(ident: int) -> tuple[int, int]:
     return (0, 0) if frame is None else (id(frame), frame.f_lasti)
 
 
-def frames_of(ident: int) -> traceback.StackSummary:
-    """Where the thread `ident` is, innermost last; empty if it has ended.
+class Stack:
+    """Where a thread stood. To take it is quick; the text is made when it is asked for.
 
-    The lines themselves are read when it is formatted.
+    Args:
+        calls: functions and lines, the outermost first.
     """
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, calls: Sequence[tuple[CodeType, int]]) -> None:
+        self._calls = calls
+
+    def of_handler(self) -> Stack:
+        """Without the calls by which kompyct has got to a user's handler."""
+        own = [code.co_filename in _own_files for code, _ in self._calls]
+        start = own.index(True) if True in own else 0
+        while start < len(own) and own[start]:
+            start += 1
+        return Stack(self._calls[start:])
+
+    @property
+    def location(self) -> str:
+        """The innermost line, as `file:line in function`."""
+        if not self._calls:
+            return "unknown place"
+        code, line = self._calls[-1]
+        return f"{code.co_filename}:{line} in {code.co_name}"
+
+    def __str__(self) -> str:
+        calls = [
+            traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False)
+            for code, line in self._calls
+        ]
+        return "".join(traceback.StackSummary.from_list(calls).format())
+
+
+def stack_of(ident: int) -> Stack:
+    """Where the thread `ident` is; an empty one if it has ended."""
     frame: FrameType | None = _threads.frames.get(ident)
-    if frame is None:
-        return traceback.StackSummary()
-    frames = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
-    frames.reverse()
-    return frames
+    calls = []
+    while frame is not None:
+        calls.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    calls.reverse()
+    return Stack(calls)
 
 
-def watches_of(ident: int) -> list[Watch]:
-    """Proxies of the watches of the thread `ident`, this one, in the order in which they began."""
-    return [watch for watch in tuple(_watchdog.living.values()) if watch.ident == ident]
+def plans_of(ident: int | None) -> list[Plan]:
+    """The plans of all that runs in the thread `ident`, or in any, in the order of beginning."""
+    plans = []
+    for watch in tuple(_watchdog.living.values()):
+        with contextlib.suppress(ReferenceError):  # it has ended
+            if ident in (None, watch.ident):
+                plans.append(watch.plan)
+    return plans
 
 
 class _Watchdog:

@@ -18,15 +18,16 @@ from kompyct import faulting
 from kompyct.cell import Cell
 from kompyct.clock import SECOND
 from kompyct.deadline import AbandonedError, Deadline, SimulatedHang
-from kompyct.errors import ExecutionTimeout, LimitInterrupt, MemoryLimitExceeded
+from kompyct.errors import ExecutionTimeout, LimitInterrupt, MemoryLimitExceeded, as_raised
+from kompyct.events import Escalated
 from kompyct.facts import Elsewhere, FaultKind, Text
-from kompyct.fault_classes import FaultClass
+from kompyct.fault_classes import FaultClass, classify
 from kompyct.interrupts import AGAIN, NEVER, Firing, Watch, interrupt
 from kompyct.lifecycle import State
 from kompyct.messages import Envelope
 from kompyct.processes.usage import memory_use, until_next_look
 from kompyct.ref import ComponentRef
-from kompyct.reports import phase_of
+from kompyct.reports import identity, phase_of
 from kompyct.waiting import InlineTurn
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ ACTIVE = State.ACTIVE
 EXCEPTION = FaultKind.EXCEPTION
 HANG = FaultKind.HANG
 MEMORY = FaultKind.MEMORY
+RECOVERABLE = FaultClass.RECOVERABLE
 
 SHORTEST_GRACE = 50_000_000
 """Nanoseconds from an interrupt until the turn is taken away, at least."""
@@ -167,13 +169,17 @@ class Handling:
         options = self._options
         limit = options.time_limit if self.kind is HANG else options.memory_limit
         base, size, text = exceeded(self.kind, limit or 0, self._path)
-        return Firing(ident, base, text, self._path, size)
+        firing = Firing(ident, base, text, self._path, size)
+        firing.stack = firing.stack.of_handler()
+        return firing
 
 
 class LimitedCell(Cell):
     """The cell of a component whose handlers have limits; it runs in this process."""
 
     __slots__ = ("_elsewhere", "_handling", "_kind")
+
+    is_limited = True
 
     def __init__(self, *arguments: Any) -> None:
         self._handling: Handling | None = None  # what the turn has in hand
@@ -250,13 +256,14 @@ class LimitedCell(Cell):
         error: BaseException | None = None
         value = None
         try:
-            value = handling.run(handle, content)
-        except SimulatedHang:
-            if self.options.time_limit is None:
-                raise
-            handling.simulate(self.runtime.clock, self.runtime.watch)
-            raise AbandonedError from None
+            if self.backend.kind == "manual":  # in virtual time, of which a handler takes none
+                value = handle(content)
+            else:
+                value = handling.run(handle, content)
         except BaseException as raised:
+            if type(raised) is SimulatedHang and self.options.time_limit is not None:
+                handling.simulate(self.runtime.clock, self.runtime.watch)
+                raise AbandonedError from None
             error = raised
         if not handling.claim():
             self.runtime.note_return()
@@ -293,13 +300,16 @@ class LimitedCell(Cell):
 
 def _left_alone(cell: LimitedCell, handling: Handling, error: LimitInterrupt) -> None:
     """The thread of the turn was left alone with `handling`; in the turn, on another thread."""
+    component = cell.component
+    declared = {} if component is None else type(component).fault_classes
+    fault_class = classify(error, declared)
     left = tuple(handling.left)
     cell.handled -= len(left)
     cell.hand = cell.asking = cell._handling = None
     cell._elsewhere = Elsewhere(
         handling.kind,
         phase_of(handling.message),
-        FaultClass.RECOVERABLE,
+        RECOVERABLE if fault_class is FaultClass.BENIGN else fault_class,
         handling.message,
         left,
         Text(error.stack),
@@ -310,4 +320,5 @@ def _left_alone(cell: LimitedCell, handling: Handling, error: LimitInterrupt) ->
     many = cell.runtime.note_abandoned(cell, error)
     faulting.fault(cell, error, phase_of(handling.message))
     if many:
-        cell.runtime.escalate(error)
+        cell.runtime.emit(Escalated(*identity(cell), type(error).__qualname__))
+        cell.runtime.escalate(as_raised(error, cell.path))

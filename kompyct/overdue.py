@@ -52,8 +52,10 @@ class LimitWatch:
         options = self._cell.options
         hangs = self.exceeded is FaultKind.HANG
         limit = options.time_limit if hangs else options.memory_limit
-        base, _, text = exceeded(self.exceeded, limit or 0, self._cell.path)
+        base, size, text = exceeded(self.exceeded, limit or 0, self._cell.path)
         error = base(text)
+        error.source, error.limit = self._cell.path, size
+        error.stack_summary = self._child.crash_report(0.0)
         error.__cause__ = self._child.end_error()
         return error
 

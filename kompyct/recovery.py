@@ -65,6 +65,8 @@ class RecoveryJob:
         self.asking: Any = None  # as `Cell.asking`: an action may ask
         self.superseded = False  # whether the action created a component of the same name
 
+    is_limited = False  # see `Cell.is_limited`
+
     @property
     def cell(self) -> Cell:
         """The cell of the component that is being recovered."""

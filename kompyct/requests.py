@@ -35,6 +35,8 @@ UNREADABLE: Final = "a message that cannot be unpickled"
 class Errand:
     """Something short to be run by the pool, in the name of `cell`."""
 
+    is_limited = False  # see `Cell.is_limited`
+
     def __init__(self, cell: RemoteCell, call: Callable[[], object]) -> None:
         self.asleep = False
         self.asking: Any = None

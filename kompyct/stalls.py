@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct.clock import SECOND
 from kompyct.events import ComponentStalled
-from kompyct.interrupts import frames_of
-from kompyct.processes.board import BEGUN, DONE, PHASE
+from kompyct.interrupts import stack_of
+from kompyct.processes.board import BEGUN, DONE, PHASE, POSITION
 from kompyct.reports import identity
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class StallWatch:
                 since, told = now, False
             if not told and now - since >= self._limit:
                 told = True
-                stack = "".join(frames_of(ident).format()) if ident else ""
+                stack = str(stack_of(ident).of_handler()) if ident else ""
                 self._runtime.emit(
                     ComponentStalled(*identity(cell), (now - since) / SECOND, stack)
                 )
@@ -91,11 +91,14 @@ def _doing(cell: Cell) -> tuple[Any, int]:
         with suppress(ValueError):  # its memory has been let go
             numbers = component.child.board.numbers
             if numbers[BEGUN] != numbers[DONE] or numbers[PHASE]:
-                return (cell.incarnation, numbers[BEGUN], numbers[PHASE]), 0
+                return (cell.incarnation, numbers[POSITION], numbers[PHASE]), 0
         return None, 0
     if cell.asleep or not cell.flag.locked():
         return None, 0
-    ident = cell.backend.thread_of(cell)
-    if not ident:
-        return None, 0
+    if cell.options.inline_asks:  # it may run in an asker's thread, of which nobody knows
+        ident = 0
+    else:
+        ident = cell.backend.thread_of(cell)
+        if not ident:
+            return None, 0
     return (cell.incarnation, cell.position(), cell.hook), ident

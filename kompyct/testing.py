@@ -93,6 +93,7 @@ class TestSystem(ComponentSystem):
         recovery_deadline: as for `ComponentSystem`, in virtual seconds.
         store, durability, trust, codec: as for `ComponentSystem`; with a `MemoryStore`, whose
             `crashed()` is what the loss of the process would leave, no file is touched.
+        time_limit: as for `ComponentSystem`, in virtual seconds: so only `hang` exceeds it.
     """
 
     __test__ = False  # pytest: this is no test class
@@ -107,6 +108,7 @@ class TestSystem(ComponentSystem):
         durability: Durability = "memory",
         trust: Literal["local"] | bytes = "local",
         codec: Literal["pickle", "json"] | DumpsLoads = "pickle",
+        time_limit: float | None = None,
     ) -> None:
         self.events = EventRecorder()
         self._manual_clock = ManualClock()
@@ -121,6 +123,7 @@ class TestSystem(ComponentSystem):
             durability=durability,
             trust=trust,
             codec=codec,
+            time_limit=time_limit,
         )
 
     def run_until(self, reached: Callable[[], bool], timeout: float = 60.0) -> bool:
@@ -159,7 +162,10 @@ class TestSystem(ComponentSystem):
 
 
 def hang() -> NoReturn:
-    """Stand for code that never returns, in recovery functions under a `TestSystem`.
+    """Stand for code that never returns, under a `TestSystem`.
+
+    In recovery functions, and in handlers of components with a `time_limit`; elsewhere it is an
+    exception like any other.
 
     Virtual time goes on, so the deadline passes and what is abandoned is abandoned.
     """

@@ -67,6 +67,8 @@ class _Here(threading.local):
     creating: Any = None
     decoding: Any = None
 
+    leaving: Any = staticmethod(lambda: None)
+
     def __init__(self) -> None:
         self.by_hand: dict[int, Any] = {}
 
@@ -78,7 +80,8 @@ here = _Here()
 `__init__`. `here.decoding` is the runtime of the system for which this thread decodes a snapshot,
 so that refs in it find their components (S-17).
 
-`here.by_hand` keeps what watches the guards that this thread has entered without `with`.
+`here.by_hand` keeps what watches the guards that this thread has entered without `with`, and
+`here.leaving` refers to what it has looked up last to leave one by.
 """
 
 _edges = allocate_lock()  # protects every cell's `asking`, so that of a circle exactly one fails

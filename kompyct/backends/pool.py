@@ -91,13 +91,20 @@ class PoolBackend:
 
     def take_over(self, cell: Any) -> None:
         """Run `cell`, whose turn was abandoned: the worker that hangs in it runs it no more."""
+        with self._mutex:
+            for worker in self._workers:
+                if worker.item is cell:
+                    worker.is_left = True
         self.wake(cell)
 
     def thread_of(self, cell: Any) -> int:
         """The thread that runs a turn of `cell`; 0 if it is waiting for one. A hint."""
         with self._mutex:
             workers = tuple(self._workers)
-        return next((worker.ident or 0 for worker in workers if worker.item is cell), 0)
+        for worker in workers:
+            if worker.item is cell and not worker.is_left:
+                return worker.ident or 0
+        return 0
 
     def watch(self, deadline: Deadline) -> None:
         """Call `deadline.expire()` once it is due, unless it is claimed or unwatched before."""
@@ -353,6 +360,7 @@ class _Worker(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.pool = pool
         self.item: Any = None  # what it runs
+        self.is_left = False  # whether another one goes on with that
         self.turns = 0
         self.turns_seen = -1  # by the watchdog, at its last look
         self.status = _RUNNING
@@ -381,7 +389,7 @@ class _Worker(threading.Thread):
                 if item.run():
                     ready.append(item)
             except AbandonedError:
-                pass
+                self.is_left = False
             except BaseException:  # a bug of kompyct's: one component is stuck, not all
                 with suppress(BaseException):
                     _logger.critical("a turn broke", exc_info=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from typing import Any
 
 from kompyct.amounts import bytes_of
 from kompyct.errors import ArgumentError, ArgumentTypeError, LimitRangeError
@@ -18,11 +20,10 @@ SHORTEST = MILLISECOND
 def kibibytes(amount: int | str) -> int:
     if isinstance(amount, str):
         return bytes_of(amount, "max_memory")
-    if isinstance(amount, bool) or not isinstance(amount, int):
-        raise ArgumentTypeError(f"max_memory is {amount!r}; give KiB, or a text such as '512 MiB'")
-    if not 0 <= amount < 1 << 52:
-        raise LimitRangeError(f"max_memory is {amount}; give KiB, >= 0 and less than 2**52")
-    return amount * 1024
+    size = _whole(amount, "max_memory", "KiB, or a text such as '512 MiB'")
+    if size < 0:
+        raise LimitRangeError(f"max_memory is {size}; give KiB, >= 0")
+    return size * 1024
 
 
 def grace_of(name: str, seconds: float | None, milliseconds: float | None) -> int:
@@ -40,26 +41,41 @@ def duration(name: str, seconds: float | None, milliseconds: float | None) -> in
         (seconds, name, "seconds", SECOND),
         (milliseconds, f"{name}_ms", "milliseconds", MILLISECOND),
     ):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ArgumentTypeError(f"{what} is {value!r}; give a number of {unit}")
-        if not 0 <= value <= MAX_SECONDS * SECOND // factor:  # false for NaN as well
-            shown = value if isinstance(value, float) or abs(value) < 10**30 else "enormous"
-            raise LimitRangeError(f"{what} is {shown}; give a finite number of {unit}, >= 0")
-        chosen = math.ceil(value * factor)
+        if value is not None:
+            chosen = _nanoseconds(value, what, unit, factor)
     return chosen
 
 
-MAX_SECONDS = 3_000_000_000  # a hundred years
+def _nanoseconds(value: Any, what: str, unit: str, factor: int) -> int:
+    number: float = value
+    if not isinstance(value, float):
+        number = _whole(value, what, f"a number of {unit}")
+    if not 0 <= number < math.inf:  # false for NaN as well
+        raise LimitRangeError(f"{what} is {number}; give a finite number of {unit}, >= 0")
+    return min(math.ceil(number * factor), LONGEST)
+
+
+def _whole(value: Any, what: str, wanted: str) -> int:
+    """A whole number of any kind, below 2**64, but not a bool."""
+    try:
+        number: int = operator.index(value)
+    except TypeError:
+        number = -1
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise ArgumentTypeError(f"{what} is {value!r}; give {wanted}")
+    if number.bit_length() > 64:
+        raise LimitRangeError(f"{what} is not below 2**64; give {wanted}")
+    return number
+
+
+LONGEST = 1 << 61  # nanoseconds; some seventy years
 
 
 def checked_interval(milliseconds: float | None) -> int | None:
+    """Nanoseconds between two looks; None if that was not chosen."""
     if milliseconds is None:
         return None
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
-        raise ArgumentTypeError(f"check_interval is {milliseconds!r}; give milliseconds, or None")
-    return max(duration("check_interval", None, milliseconds), SHORTEST)
+    return max(_nanoseconds(milliseconds, "check_interval", "milliseconds", MILLISECOND), SHORTEST)
 
 
 def checked_bool(value: bool, name: str) -> bool:

@@ -9,8 +9,9 @@ import inspect
 import sys
 from _thread import get_ident
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import wraps
+from contextlib import ExitStack, _GeneratorContextManager
+from functools import partial, wraps
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 from weakref import ref
 
@@ -27,70 +28,71 @@ STEPS = 3
 
 
 class Run(Watch):
-    """One run of a guarded block. The `with` statement calls it to leave the block.
-
-    Its plan is the guard, which has one run at a time.
-    """
+    """One run of a guarded block. Its plan is the guard, which has one run at a time."""
 
     __slots__ = ("outer",)
 
     outer: ref[Run] | None
     """The time guard's run that this one is in, of the same thread."""
 
-    def __call__(self, *_: object) -> None:
-        # Before anything else: no interrupt after this line.
-        was_inside, self.inside = self.inside, False
-        if was_inside:  # or it was never entered
-            self.end()
-            self.plan._leave(self)  # type: ignore[attr-defined]
-
 
 class _Leaving:
-    """What `with` looks up to leave the block by, before it enters: a new run each time.
+    """What `with` looks up to leave the block by, before it enters.
 
-    So the statement alone holds the run, see `kompyct.interrupts`.
+    What it gets holds the run, and nobody else does, see `kompyct.interrupts`: not even the frame
+    of `_leave`, which a traceback may keep.
     """
 
     def __get__(self, guard: Guard | None, owner: type) -> Callable[..., None]:
-        if guard is None:
-            return _leave  # of the class, as `contextlib.ExitStack` takes it
+        if guard is None:  # as `contextlib.ExitStack` looks it up, and keeps it
+            leave: Any = partial(_leave_of)
+            here.leaving = ref(leave)
+            return leave  # type: ignore[no-any-return]
         run = guard._running() if guard._entered is not None else None
         if run is None:  # not entered by hand, either
             run = Run(guard)
             run.ident = get_ident()
             guard._made = ref(run)
-        return run
+        leave = partial(_leave, ref(run))
+        leave.run = run
+        return leave  # type: ignore[no-any-return]
 
 
-def _leave(guard: Guard, *details: object) -> None:
-    run = guard._running()
-    if run is not None:
-        run(*details)
+def _leave(reference: ref[Run], *_: object) -> None:
+    # No interrupt is set while a thread is here, and one that was is raised at the first check: so
+    # none comes after that.
+    run = reference()
+    if run is not None and run.inside:  # or it was never entered
+        run.end()
+        run.plan._leave(run)  # type: ignore[attr-defined]
+
+
+def _leave_of(guard: Guard, *_: object) -> None:
+    if guard._entered is not None:
+        _leave(guard._entered)
 
 
 class Guard:
     """What both kinds of guards are: to be used in `with`, or as a decorator."""
 
-    __slots__ = ("_entered", "_ladder", "_made", "_step", "_whole")
+    __slots__ = ("_by_hand", "_entered", "_ladder", "_made", "_step", "_whole")
 
     __exit__ = _Leaving()
 
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
+        self._by_hand = False  # whether it was entered by hand
         self._step = 0  # of the ladder, that comes next
         self._whole: Guard = self  # what the user has made, where this serves one call only
         self._made: ref[Run] | None = None  # the run that was made last
         self._entered: ref[Run] | None = None  # the one that is in its block
 
     def __enter__(self) -> Self:
-        code = sys._getframe(1).f_code
-        if code is _ENTER_CONTEXT:
-            code = sys._getframe(2).f_code
-        if code.co_flags & _SUSPENDED:
-            raise LimitError(
-                f"{code.co_name} is a generator or a coroutine: it is left while the guard runs, "
-                "which would interrupt what runs then. Guard what it calls"
-            )
+        frame: FrameType | None = sys._getframe(1)
+        if frame.f_code is _ENTER_CONTEXT:  # type: ignore[union-attr]
+            frame = frame.f_back  # type: ignore[union-attr]
+        if not frame.f_code.co_flags & _SUSPENDED or frame.f_back.f_code is _MANAGER:  # type: ignore[union-attr]
+            frame = None
         if self._entered is not None and self._running() is not None:
             raise LimitError("this guard is in use; make one for each block")
         if self._ladder.needs_main:
@@ -98,10 +100,18 @@ class Guard:
         made = self._made
         run = made() if made is not None else None
         if run is None:
-            run = here.by_hand[id(self)] = Run(self)  # not here: it is to end with the thread
+            run = Run(self)
             made = ref(run)
+            leave: Any = here.leaving()
+            if leave is None:
+                here.by_hand[id(self)] = run  # not here: it is to end with the thread
+                self._by_hand = True
+            else:
+                leave.run = run
+            here.leaving = _nothing
         elif run.ident != get_ident():
             raise LimitError("another thread is entering this guard; make one for each block")
+        run.frame = frame
         self._made = None
         self._entered = made
         self._step = 0
@@ -153,10 +163,15 @@ class Guard:
         run = entered() if entered is not None else None
         return run if run is not None and run.inside else None
 
+    def _forget(self) -> None:
+        self._entered = None
+        if self._by_hand:
+            self._by_hand = False
+            here.by_hand.pop(id(self), None)
+
     def _leave(self, run: Run) -> None:
         """`run` has ended."""
-        self._entered = None
-        here.by_hand.pop(id(self), None)
+        self._forget()
         if run.ident != get_ident():
             complain_of_thread()
 
@@ -166,6 +181,14 @@ def complain_of_thread() -> NoReturn:
 
 
 _ENTER_CONTEXT = ExitStack.enter_context.__code__
+
+_MANAGER = _GeneratorContextManager.__enter__.__code__
+"""What runs a generator made by `contextlib.contextmanager`, whose `yield` is the block."""
+
+
+def _nothing() -> None:
+    """A weak reference to nothing."""
+
 
 _SUSPENDED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 

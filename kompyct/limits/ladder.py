@@ -23,7 +23,7 @@ class InterruptType(Enum):
     exception = "exception"
     """By an exception, three times."""
     signal = "signal"
-    """By SIGINT, then twice by SIGTERM or SIGKILL: only on the main thread."""
+    """By SIGINT, SIGTERM, then once more or by SIGKILL: only on the main thread."""
     exception_then_signal = "exception_then_signal"
     """By an exception, SIGINT, then SIGTERM or SIGKILL: only on the main thread."""
 
@@ -44,7 +44,7 @@ class Ladder:
         self._error = error
         self._steps: tuple[signal.Signals | None, ...] = {  # None is the exception
             InterruptType.exception: (None,),
-            InterruptType.signal: (signal.SIGINT, last),
+            InterruptType.signal: (signal.SIGINT, signal.SIGTERM, last),
             InterruptType.exception_then_signal: (None, signal.SIGINT, last),
         }[interrupt_type or InterruptType.exception_then_signal]
 
@@ -56,14 +56,16 @@ class Ladder:
         """
         if not _is_main(threading.get_ident()):
             raise LimitError(
-                "only the main thread receives signals, and this is another one; give "
+                "only the main thread receives signals, and not on Windows; give "
                 "interrupt_type=InterruptType.exception, or leave it out"
             )
 
-    def climb(self, watch: Watch, step: int, source: object, limit: float, text: str) -> bool:
+    def climb(
+        self, watch: Watch, step: int, source: object, limit: float, text: str
+    ) -> Firing | None:
         """Do the step of that number, the last one from there on; for the watchdog.
 
-        Returns: whether it was done; if not, it may be tried again.
+        Returns: what was done; None if it could not be, and may be tried again.
 
         Raises:
             ReferenceError: the block has been left.
@@ -73,11 +75,22 @@ class Ladder:
         if number is not None and not _is_main(ident):
             _say_once()
             number = None
-        return interrupt(watch, Firing(ident, self._error, text, source, limit), number)
+        firing = Firing(ident, self._error, text, source, limit)
+        return firing if interrupt(watch, firing, number) else None
+
+
+def tell_of(firing: Firing, guard: object) -> None:
+    """Tell that an interrupt was set and is not raised: the thread runs nothing of Python's."""
+    _logger.warning(
+        "%r cannot interrupt its block at %s, which is in native code or waits; what must be "
+        "stopped then needs a process of its own",
+        guard,
+        firing.stack.location,
+    )
 
 
 def _is_main(ident: int | None) -> bool:
-    return ident == threading.main_thread().ident
+    return ident == threading.main_thread().ident and hasattr(signal, "pthread_kill")
 
 
 @cache

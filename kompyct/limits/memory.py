@@ -64,7 +64,7 @@ class MemGuard(Guard):
         if now < step_at:
             return min(again, step_at)
         text = f"the process uses {used} bytes ({self._use.kind}); the limit is {self._limit}"
-        if not self._ladder.climb(watch, self._step, self._whole, self._limit, text):
+        if self._ladder.climb(watch, self._step, self._whole, self._limit, text) is None:
             return now + AGAIN
         self._step += 1
         self._over_since = now

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from kompyct.errors import ExecutionTimeout, LimitError
-from kompyct.interrupts import AGAIN, NEVER, Watch, watches_of
+from kompyct.interrupts import AGAIN, NEVER, UNSEEN, Firing, Watch, plans_of
 from kompyct.limits.given import (
     SECOND,
     checked_bool,
@@ -20,8 +20,7 @@ from kompyct.limits.given import (
     grace_of,
 )
 from kompyct.limits.guard import STEPS, Guard, Run, complain_of_thread
-from kompyct.limits.ladder import InterruptType, Ladder
-from kompyct.waiting import here
+from kompyct.limits.ladder import InterruptType, Ladder, tell_of
 
 T = TypeVar("T")
 
@@ -29,45 +28,58 @@ T = TypeVar("T")
 class TimeGuard(Guard):
     """Interrupts what takes longer than its timeout; made by `time_guard`."""
 
-    __slots__ = ("_grace", "_timeout")
+    __slots__ = ("_firing", "_grace", "_step_at", "_timeout")
 
     def __init__(self, ladder: Ladder, timeout: int, grace: int | None) -> None:
         super().__init__(ladder)
         self._timeout = timeout
         self._grace = grace
+        self._step_at = 0  # when the next step is to be done at the earliest
+        self._firing: Firing | None = None  # the last step
 
     def progress(self) -> None:
         """Let the time begin anew, if the block runs.
 
-        Of a function, that of its innermost run in this thread.
+        Of a function, that of its innermost run in this thread; else the newest in another.
         """
-        run = self._running() or _innermost_run(self)
+        run = self._running() or _innermost_run(self) or _newest_run(None, self)
         if run is not None:
             run.plan._begin_anew(run)  # type: ignore[attr-defined]
 
     def look(self, watch: Watch, now: int) -> int:
         """Climb the ladder, a step each grace period; see `Plan.look`."""
+        if now < self._step_at:
+            self._tell()
+            return self._step_at
         seconds = self._timeout / SECOND
         text = f"it took longer than its limit of {seconds:g} s"
-        if not self._ladder.climb(watch, self._step, self._whole, seconds, text):
+        self._firing = self._ladder.climb(watch, self._step, self._whole, seconds, text)
+        if self._firing is None:
             return now + AGAIN
         self._step += 1
-        if self._step == STEPS or self._grace is None:
-            return NEVER
-        return now + self._grace
+        self._step_at = NEVER
+        if self._step < STEPS and self._grace is not None:
+            self._step_at = now + self._grace
+        return min(self._step_at, now + UNSEEN)
+
+    def _tell(self) -> None:
+        """Tell if the last step did nothing by now."""
+        firing, self._firing = self._firing, None
+        if firing is not None and firing.may_come():
+            tell_of(firing, self._whole)
 
     def _again(self) -> TimeGuard:
         return TimeGuard(self._ladder, self._timeout, self._grace)
 
     def _enter(self, run: Run) -> None:
+        self._step_at = 0
         run.begin(monotonic_ns() + self._timeout)
         ident = run.ident
         run.outer = _innermost.get(ident)
         _innermost[ident] = self._entered  # type: ignore[assignment]
 
     def _leave(self, run: Run) -> None:
-        self._entered = None
-        here.by_hand.pop(id(self), None)
+        self._forget()
         ident = run.ident
         if run.outer is None:
             _innermost.pop(ident, None)
@@ -77,7 +89,7 @@ class TimeGuard(Guard):
             complain_of_thread()
 
     def _begin_anew(self, run: Run) -> None:
-        self._step = 0
+        self._step = self._step_at = 0
         run.postpone(monotonic_ns() + self._timeout)
 
     def __repr__(self) -> str:
@@ -183,10 +195,10 @@ def _innermost_run(whole: TimeGuard | None) -> Run | None:
     return None
 
 
-def _newest_run(ident: int, whole: TimeGuard | None) -> Run | None:
+def _newest_run(ident: int | None, whole: TimeGuard | None) -> Run | None:
+    """As above, of the thread `ident` or of any, by a look at all that run."""
     found = None
-    for run in watches_of(ident):
-        guard = run.plan
+    for guard in plans_of(ident):
         if isinstance(guard, TimeGuard) and whole in (None, guard._whole):
             found = guard._running() or found
     return found

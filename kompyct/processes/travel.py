@@ -48,7 +48,8 @@ def unpack_exception(data: bytes) -> BaseException:
 
 def stand_in_for(exception: BaseException) -> tuple[tuple[str, ...], str, str]:
     """The arguments of the `RemoteError` that stands for `exception`."""
-    kinds = tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(exception).__mro__)
+    own = _class_of(exception)
+    kinds = tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in own.__mro__)
     try:
         lines = traceback.format_tb(exception.__traceback__)
     except BaseException:
@@ -78,7 +79,7 @@ def _pickle(exception: BaseException) -> bytes:
     try:
         data = pickle.dumps(exception, 5)
         back = pickle.loads(data)
-        if type(back) is type(exception) and text_of(back) == text_of(exception):
+        if type(back) is _class_of(exception) and text_of(back) == text_of(exception):
             return data
     except BaseException:  # users' code: __reduce__, __init__, __str__
         pass
@@ -95,3 +96,10 @@ def _unpack(packed: Packed) -> BaseException:
         except BaseException:  # its class is not known in this process
             pass
     return RemoteError(kinds, text, lines)
+
+
+def _class_of(exception: BaseException) -> type[BaseException]:
+    """Its class; of an interrupt, not the one that was made for it, see `Firing.exception`."""
+    firing = getattr(type(exception), "firing", None)
+    base: type[BaseException] = type(exception) if firing is None else firing.base
+    return base

@@ -45,6 +45,7 @@ class MemoryUse:
     """
 
     def __init__(self, kind: MemoryKind = "resident", pid: int | None = None) -> None:
+        self._descriptor = -1
         if kind not in get_args(MemoryKind):
             raise ArgumentError(f"the memory kind is {kind!r}; give one of {get_args(MemoryKind)}")
         self.kind = kind
