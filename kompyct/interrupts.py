@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import logging
 import os
 import signal
@@ -211,6 +212,8 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
         what = firing.exception()
     else:
         strike = signal.pthread_kill
+    collects = gc.isenabled()
+    gc.disable()  # until 3.12 a collection, and with it a finalizer, may run at any allocation
     try:
         # From here to the strike there is no call, and so no loop either, see above.
         # A generator that is suspended has no frame below it.
@@ -230,9 +233,14 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
                 if number is None:
                     _pending[ident] = firing
                 strike(ident, what)
+                if number is not None:
+                    firing.is_raised = True  # as far as is known here
                 return True
     except (KeyError, AttributeError):  # the thread has ended, or has only just begun
         pass
+    finally:
+        if collects:
+            gc.enable()
     return False
 
 
@@ -279,11 +287,17 @@ class Stack:
 
 def stack_of(ident: int) -> Stack:
     """Where the thread `ident` is; an empty one if it has ended."""
-    frame: FrameType | None = _threads.frames.get(ident)
     calls = []
-    while frame is not None:
-        calls.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back
+    collects = gc.isenabled()
+    gc.disable()  # as in `interrupt`: CPython 3.11 makes frames that must not change meanwhile
+    try:
+        frame: FrameType | None = _threads.frames.get(ident)
+        while frame is not None:
+            calls.append((frame.f_code, frame.f_lineno))
+            frame = frame.f_back
+    finally:
+        if collects:
+            gc.enable()
     calls.reverse()
     return Stack(calls)
 

@@ -45,6 +45,10 @@ SHORTEST_GRACE = 50_000_000
 """Nanoseconds from an interrupt until the turn is taken away, at least."""
 
 
+LATER = SECOND // 10
+"""Nanoseconds until the next try where there is no thread."""
+
+
 def grace_of(time_limit: int | None) -> int:
     """Nanoseconds that what was interrupted has to end: a twentieth of its limit, or 50 ms."""
     return max(SHORTEST_GRACE, (time_limit or 0) // 20)
@@ -67,13 +71,16 @@ class Handling:
     `claim` it: who gets True goes on with the component.
 
     Args:
-        gives_up: called by the watchdog, if it wins, with this and the exception; None: the turn
-            is never taken away.
+        gives_up: called by the watchdog, if it wins; None: the turn is never taken away.
+
+    Attributes:
+        kind: of a fault; another one than EXCEPTION once a limit is exceeded.
+        error: the exception of the fault, once the turn has been taken away.
     """
 
     __slots__ = (
         "_give_up_at", "_gives_up", "_is_set", "_once", "_options", "_path", "_time_due",
-        "kind", "left", "message",
+        "error", "kind", "left", "message",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +89,7 @@ class Handling:
         path: str,
         message: Any,
         left: Any,
-        gives_up: Callable[[Handling, LimitInterrupt], None] | None,
+        gives_up: Callable[[Handling], None] | None,
     ) -> None:
         self._options = options
         self._path = path
@@ -93,7 +100,8 @@ class Handling:
         self._time_due = NEVER
         self._give_up_at = NEVER
         self._is_set = False  # whether the interrupt was set
-        self.kind = EXCEPTION  # of a fault; another one once a limit is exceeded
+        self.kind = EXCEPTION
+        self.error: LimitInterrupt | None = None
 
     def claim(self) -> bool:
         """True for the first caller only; from any thread."""
@@ -132,8 +140,13 @@ class Handling:
                 return again
             self._give_up_at = now + grace_of(self._options.time_limit)
         if now >= self._give_up_at:
-            if self._gives_up is not None and self.claim():
-                self._gives_up(self, self._firing(watch.ident).exception()())
+            if self._gives_up is None or (self.error is None and not self.claim()):
+                return NEVER
+            self.error = self.error or self._firing(watch.ident).exception()()
+            try:
+                self._gives_up(self)
+            except RuntimeError:  # the operating system gives no thread to go on with just now
+                return now + LATER
             return NEVER
         if not self._is_set:
             self._is_set = interrupt(watch, self._firing(watch.ident))
@@ -148,8 +161,8 @@ class Handling:
         self.kind = HANG
         gives_up = self._gives_up
         assert gives_up is not None
-        due = clock.now() + limit + grace_of(limit)
-        watch_deadline(Deadline(due, lambda: gives_up(self, self._firing(0).exception()())))
+        self.error = self._firing(0).exception()()
+        watch_deadline(Deadline(clock.now() + limit + grace_of(limit), lambda: gives_up(self)))
 
     def _look_at_limits(self, now: int) -> int:
         """Note which limit is exceeded, if one is; returns when to look again."""
@@ -280,9 +293,14 @@ class LimitedCell(Cell):
             if message.done is not None:
                 message.done.release()
 
-    def _give_up(self, handling: Handling, error: LimitInterrupt) -> None:
-        """Take the turn away from its thread; on the watchdog's, which goes on at once."""
-        self.add_signal((_left_alone, (handling, error)), first=True)
+    def _give_up(self, handling: Handling) -> None:
+        """Take the turn away from its thread; on the watchdog's, which goes on at once.
+
+        Raises:
+            RuntimeError: there is no thread that could go on.
+        """
+        if (_left_alone, (handling,)) not in self.control:  # or it is tried again
+            self.add_signal((_left_alone, (handling,)), first=True)
         self.backend.take_over(self)
 
     def ask_inline(
@@ -298,8 +316,10 @@ class LimitedCell(Cell):
         return Cell.make(self, factory)
 
 
-def _left_alone(cell: LimitedCell, handling: Handling, error: LimitInterrupt) -> None:
+def _left_alone(cell: LimitedCell, handling: Handling) -> None:
     """The thread of the turn was left alone with `handling`; in the turn, on another thread."""
+    error = handling.error
+    assert error is not None
     component = cell.component
     declared = {} if component is None else type(component).fault_classes
     fault_class = classify(error, declared)

@@ -107,7 +107,10 @@ def ask_inside(runner: Runner, target: Any, envelope: Ask, timeout: float) -> bo
         target.send_ask(envelope)
         return runner.wait(target, envelope, timeout)
     finally:
-        asker.asking = None
+        asking = asker.asking
+        # If this thread was left behind, it may be that of the next incarnation.
+        if asking is not None and asking[1] is envelope:
+            asker.asking = None
 
 
 INLINE: Final = Envelope(None)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from kompyct.errors import ExecutionTimeout, LimitError
-from kompyct.interrupts import AGAIN, NEVER, UNSEEN, Firing, Watch, plans_of
+from kompyct.interrupts import AGAIN, NEVER, Firing, Watch, plans_of
 from kompyct.limits.given import (
     SECOND,
     checked_bool,
@@ -23,6 +23,9 @@ from kompyct.limits.guard import STEPS, Guard, Run, complain_of_thread
 from kompyct.limits.ladder import InterruptType, Ladder, tell_of
 
 T = TypeVar("T")
+
+TELL_AFTER = SECOND
+"""Nanoseconds after which an interrupt that was set, and is not raised, is told of."""
 
 
 class TimeGuard(Guard):
@@ -60,7 +63,7 @@ class TimeGuard(Guard):
         self._step_at = NEVER
         if self._step < STEPS and self._grace is not None:
             self._step_at = now + self._grace
-        return min(self._step_at, now + UNSEEN)
+        return min(self._step_at, now + TELL_AFTER)
 
     def _tell(self) -> None:
         """Tell if the last step did nothing by now."""
