@@ -91,7 +91,7 @@ class Guard:
         frame: FrameType | None = sys._getframe(1)
         if frame.f_code is _ENTER_CONTEXT:  # type: ignore[union-attr]
             frame = frame.f_back  # type: ignore[union-attr]
-        if not frame.f_code.co_flags & _SUSPENDED or frame.f_back.f_code is _MANAGER:  # type: ignore[union-attr]
+        if not frame.f_code.co_flags & _SUSPENDED or _is_manager(frame):  # type: ignore[union-attr, arg-type]
             frame = None
         if self._entered is not None and self._running() is not None:
             raise LimitError("this guard is in use; make one for each block")
@@ -182,8 +182,14 @@ def complain_of_thread() -> NoReturn:
 
 _ENTER_CONTEXT = ExitStack.enter_context.__code__
 
+
+def _is_manager(frame: FrameType) -> bool:
+    """Whether the generator of `frame` was made by `contextmanager`: its `yield` is the block."""
+    below = frame.f_back
+    return below is not None and below.f_code is _MANAGER
+
+
 _MANAGER = _GeneratorContextManager.__enter__.__code__
-"""What runs a generator made by `contextlib.contextmanager`, whose `yield` is the block."""
 
 
 def _nothing() -> None:

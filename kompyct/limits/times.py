@@ -56,14 +56,18 @@ class TimeGuard(Guard):
             return self._step_at
         seconds = self._timeout / SECOND
         text = f"it took longer than its limit of {seconds:g} s"
-        self._firing = self._ladder.climb(watch, self._step, self._whole, seconds, text)
-        if self._firing is None:
-            return now + AGAIN
-        self._step += 1
+        step = self._step
+        # First this: the block may be interrupted, and report progress, before this goes on.
+        self._step = step + 1
         self._step_at = NEVER
         if self._step < STEPS and self._grace is not None:
             self._step_at = now + self._grace
-        return min(self._step_at, now + TELL_AFTER)
+        again = min(self._step_at, now + TELL_AFTER)
+        self._firing = self._ladder.climb(watch, step, self._whole, seconds, text)
+        if self._firing is None:
+            self._step, self._step_at = step, 0
+            return now + AGAIN
+        return again
 
     def _tell(self) -> None:
         """Tell if the last step did nothing by now."""
