@@ -101,12 +101,14 @@ class Watch:
 
     def begin(self, due: int) -> None:
         """The block begins."""
-        self.ident = get_ident()
+        if not self.ident:
+            self.ident = get_ident()
         self.due = due
         self.inside = True
-        _watchdog.living[id(self)] = proxy(self)
-        if due < _watchdog.target:
-            _watchdog.hurry(due)
+        watchdog = _watchdog
+        watchdog.living[id(self)] = proxy(self)
+        if due < watchdog.target:
+            watchdog.hurry(due)
 
     def end(self) -> None:
         """The block has ended; from here on it is not interrupted."""

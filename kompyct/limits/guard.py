@@ -165,9 +165,8 @@ class Guard:
 
     def _forget(self) -> None:
         self._entered = None
-        if self._by_hand:
-            self._by_hand = False
-            here.by_hand.pop(id(self), None)
+        self._by_hand = False
+        here.by_hand.pop(id(self), None)
 
     def _leave(self, run: Run) -> None:
         """`run` has ended."""

@@ -86,7 +86,9 @@ class TimeGuard(Guard):
         _innermost[ident] = self._entered  # type: ignore[assignment]
 
     def _leave(self, run: Run) -> None:
-        self._forget()
+        self._entered = None
+        if self._by_hand:
+            self._forget()
         ident = run.ident
         if run.outer is None:
             _innermost.pop(ident, None)

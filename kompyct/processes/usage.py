@@ -49,6 +49,7 @@ class MemoryUse:
         if kind not in get_args(MemoryKind):
             raise ArgumentError(f"the memory kind is {kind!r}; give one of {get_args(MemoryKind)}")
         self.kind = kind
+        self._parse = _PARSERS[kind]
         self._wanted = pid
         self._pid = -1  # whose file is open
         self._descriptor = -1
@@ -67,7 +68,7 @@ class MemoryUse:
         if self._descriptor < 0:
             return resident_bytes(pid)  # there is no /proc, as on macOS and Windows
         try:
-            return _PARSERS[self.kind](os.pread(self._descriptor, 4096, 0))
+            return self._parse(os.pread(self._descriptor, 4096, 0))
         except OSError as error:
             if error.errno == errno.ESRCH:
                 return 0
