@@ -76,7 +76,6 @@ GROUP = Group(
             MICROSECONDS,
             ("kompyct", "kompyct, one for all blocks"),
             ("Resiliparse",),
-            (at_most(3, "kompyct"),),
         ),
         Row(
             "limits-progress",

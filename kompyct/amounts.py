@@ -6,7 +6,7 @@ import re
 
 from kompyct.errors import ArgumentError, ArgumentTypeError
 
-_AMOUNT = re.compile(r"\s*(\d{1,19}(?:\.\d{1,9})?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_AMOUNT = re.compile(r"\s*(\d{1,19}(?:\.\d{1,9})?)\s*(?:([kmgt]i?)b?|b)\s*", re.IGNORECASE)
 
 _FACTORS: dict[str, int] = {"": 1} | {
     prefix + i: base**power
@@ -26,7 +26,7 @@ def bytes_of(amount: int | str, what: str) -> int:
     """
     if isinstance(amount, str):
         match = _AMOUNT.fullmatch(amount)
-        unit = match[2].lower() if match else "?"
+        unit = (match[2] or "").lower() if match else "?"
         if match is None or unit not in _FACTORS:
             raise ArgumentError(f"{what} is {amount!r}; give bytes, or a text such as '512 MiB'")
         number = round(float(match[1]) * _FACTORS[unit])

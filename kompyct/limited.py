@@ -19,7 +19,7 @@ from kompyct.cell import Cell
 from kompyct.clock import SECOND
 from kompyct.deadline import AbandonedError, Deadline, SimulatedHang
 from kompyct.errors import ExecutionTimeout, LimitInterrupt, MemoryLimitExceeded, as_raised
-from kompyct.events import Escalated
+from kompyct.events import Escalated, HandlerAbandoned
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.interrupts import AGAIN, NEVER, Firing, Watch, interrupt
@@ -41,17 +41,20 @@ HANG = FaultKind.HANG
 MEMORY = FaultKind.MEMORY
 RECOVERABLE = FaultClass.RECOVERABLE
 
-SHORTEST_GRACE = 50_000_000
+SHORTEST_GRACE = 80_000_000
 """Nanoseconds from an interrupt until the turn is taken away, at least."""
 
+
+MAX_ABANDONED = 8
+"""Threads of a system that may hang in handlers at once; with one more it shuts down."""
 
 LATER = SECOND // 10
 """Nanoseconds until the next try where there is no thread."""
 
 
 def grace_of(time_limit: int | None) -> int:
-    """Nanoseconds that what was interrupted has to end: a twentieth of its limit, or 50 ms."""
-    return max(SHORTEST_GRACE, (time_limit or 0) // 20)
+    """Nanoseconds that what was interrupted has to end: a twelfth of its limit, or 80 ms."""
+    return max(SHORTEST_GRACE, (time_limit or 0) // 12)
 
 
 def exceeded(kind: FaultKind, limit: int, path: str) -> tuple[type[LimitInterrupt], float, str]:
@@ -76,11 +79,12 @@ class Handling:
     Attributes:
         kind: of a fault; another one than EXCEPTION once a limit is exceeded.
         error: the exception of the fault, once the turn has been taken away.
+        abandoned: how many threads of the system were left alone then, this one included.
     """
 
     __slots__ = (
         "_give_up_at", "_gives_up", "_is_set", "_once", "_options", "_path", "_time_due",
-        "error", "kind", "left", "message",
+        "abandoned", "error", "kind", "left", "message",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +106,7 @@ class Handling:
         self._is_set = False  # whether the interrupt was set
         self.kind = EXCEPTION
         self.error: LimitInterrupt | None = None
+        self.abandoned = 0
 
     def claim(self) -> bool:
         """True for the first caller only; from any thread."""
@@ -299,7 +304,8 @@ class LimitedCell(Cell):
         Raises:
             RuntimeError: there is no thread that could go on.
         """
-        if (_left_alone, (handling,)) not in self.control:  # or it is tried again
+        if not handling.abandoned:  # or it is tried again
+            handling.abandoned = self.runtime.count_abandoned()
             self.add_signal((_left_alone, (handling,)), first=True)
         self.backend.take_over(self)
 
@@ -337,8 +343,9 @@ def _left_alone(cell: LimitedCell, handling: Handling) -> None:
         None,
         False,
     )
-    many = cell.runtime.note_abandoned(cell, error)
+    told = (type(error).__qualname__, error.location, handling.abandoned)
+    cell.runtime.emit(HandlerAbandoned(*identity(cell), *told))
     faulting.fault(cell, error, phase_of(handling.message))
-    if many:
+    if handling.abandoned > MAX_ABANDONED:
         cell.runtime.emit(Escalated(*identity(cell), type(error).__qualname__))
         cell.runtime.escalate(as_raised(error, cell.path))

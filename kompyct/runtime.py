@@ -27,12 +27,11 @@ from kompyct.codecs import PICKLE, Codec
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
-    LimitInterrupt,
     ShutdownTimeoutError,
     StoreError,
     UnknownBackendError,
 )
-from kompyct.events import Event, HandlerAbandoned
+from kompyct.events import Event
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
 from kompyct.options import Durability, Options
@@ -59,9 +58,6 @@ T = TypeVar("T")
 
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that leaving `with` gives a system to end."""
-
-MAX_ABANDONED = 8
-"""Threads that may hang in handlers at once; with one more the system shuts down."""
 
 AT_EXIT_TIMEOUT = 5.0
 """Seconds that the end of the program gives a system that is still open."""
@@ -277,14 +273,11 @@ class Runtime:
         if not isinstance(self.backend, ManualBackend):
             StallWatch(self, limit).start()
 
-    def note_abandoned(self, cell: Cell, error: LimitInterrupt) -> bool:
-        """A thread hangs in a handler of `cell`; whether that is one too many."""
+    def count_abandoned(self) -> int:
+        """A thread is being left behind in a handler; returns how many there are, with it."""
         with self._state:
             self._abandoned += 1
-            abandoned = self._abandoned
-        what = (type(error).__qualname__, error.location, abandoned)
-        self.emit(HandlerAbandoned(*identity(cell), *what))
-        return abandoned > MAX_ABANDONED
+            return self._abandoned
 
     def note_return(self) -> None:
         """A thread that had been left behind has come back."""

@@ -125,6 +125,21 @@ def test_what_is_about_processes_is_compared_with_every_peer(tmp_path: Path) -> 
     assert deaths["running p10"][0] > deaths["seen p10"][0] > 0
 
 
+@pytest.mark.timeout(180)  # each case in a process of its own; Resiliparse's wait half a second
+def test_guards_are_compared_with_resiliparse(tmp_path: Path) -> None:
+    """Each row about limits that has a peer has a figure of both, if the peer is there."""
+    names = ["limits-enter", "limits-progress", "limits-late"]
+    file = tmp_path / "figures.json"
+    main(["--only", *names, "--repeats", "1", "--scale", "0.0001", "--json", str(file)])
+    rows = {line["name"]: line for line in json.loads(file.read_text("utf-8"))["rows"]}
+    assert set(rows) == set(names)
+    goals = {name: rows[name]["goals"][0]["limit"] for name in names if rows[name]["goals"]}
+    assert goals.items() <= {"limits-enter": 3, "limits-progress": 1, "limits-late": 6}.items()
+    for line in rows.values():
+        assert line["value"] > 0
+        assert all(peer["value"] is None or peer["value"] > 0 for peer in line["peers"].values())
+
+
 def test_a_program_that_fails_is_named_with_what_it_says() -> None:
     """A measurement in a process of its own that ends with an error gives no figures."""
     with pytest.raises(RuntimeError, match=r"benchmarks\.children failed with 1") as raised:

@@ -52,7 +52,7 @@ def _nanoseconds(value: Any, what: str, unit: str, factor: int) -> int:
         number = _whole(value, what, f"a number of {unit}")
     if not 0 <= number < math.inf:  # false for NaN as well
         raise LimitRangeError(f"{what} is {number}; give a finite number of {unit}, >= 0")
-    return min(math.ceil(number * factor), LONGEST)
+    return math.ceil(number * factor) if number < LONGEST / factor else LONGEST
 
 
 def _whole(value: Any, what: str, wanted: str) -> int:

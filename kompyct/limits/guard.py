@@ -126,8 +126,9 @@ class Guard:
         """
         if not callable(function):
             raise ArgumentTypeError(f"a guard is given {function!r}; decorate a function")
+        called = getattr(type(function), "__call__", None)  # noqa: B004  # not whether: which
         for is_one, what in _ENDLESS:
-            if is_one(function):
+            if is_one(function) or is_one(called):
                 raise ArgumentTypeError(
                     f"{getattr(function, '__qualname__', function)} is {what}: a call of it "
                     "ends before it has run. Guard what it calls"

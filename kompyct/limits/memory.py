@@ -119,7 +119,7 @@ def mem_guard(
         secondary_grace_period: seconds between two further steps; at least one second.
         secondary_grace_period_ms: milliseconds between them; if given it counts instead.
         interrupt_type, send_kill: see `time_guard`.
-        check_interval: milliseconds, > 0, between two looks; by default so many that memory
+        check_interval: milliseconds, >= 0, between two looks; by default so many that memory
             growing by 4 GB a second is seen at the limit, 1 to 500.
         kind: what is counted, see `MemoryKind`.
 
