@@ -94,7 +94,7 @@ LONGER = {
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (515, "all system calls on durable files: one place for one thing"),
     "errors": (365, "all of them, in one tree"),
-    "limited": (345, "a message in hand, and the turn that may lose it: one protocol"),
+    "limited": (355, "a message in hand, and the turn that may lose it: one protocol"),
     "interrupts": (425, "the proof that no interrupt is late must stand beside all it is about"),
     "store.segments": (385, "the walk over records and damages is one thing"),
     "store.directory": (410, "one lock over all of it"),
