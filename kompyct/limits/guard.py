@@ -9,7 +9,7 @@ import inspect
 import sys
 from _thread import get_ident
 from collections.abc import Callable
-from contextlib import ExitStack, _GeneratorContextManager
+from contextlib import ExitStack, _AsyncGeneratorContextManager, _GeneratorContextManager
 from functools import partial, wraps
 from types import FrameType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
@@ -89,9 +89,10 @@ class Guard:
 
     def __enter__(self) -> Self:
         frame: FrameType | None = sys._getframe(1)
-        if frame.f_code is _ENTER_CONTEXT:  # type: ignore[union-attr]
-            frame = frame.f_back  # type: ignore[union-attr]
-        if not frame.f_code.co_flags & _SUSPENDED or _is_manager(frame):  # type: ignore[union-attr, arg-type]
+        code = frame.f_code  # type: ignore[union-attr]
+        if code.co_flags & _SUSPENDED or code is _ENTER_CONTEXT:
+            frame = _suspended_by(frame)
+        else:
             frame = None
         if self._entered is not None and self._running() is not None:
             raise LimitError("this guard is in use; make one for each block")
@@ -180,16 +181,27 @@ def complain_of_thread() -> NoReturn:
     raise LimitError("this guard was entered in another thread; it has ended all the same")
 
 
+def _suspended_by(frame: FrameType | None) -> FrameType | None:
+    """The generator or coroutine whose block this is; None if it is a function's."""
+    while frame is not None:
+        if frame.f_code.co_flags & _SUSPENDED:
+            below = frame.f_back
+            if below is None or below.f_code not in _MANAGERS:
+                return frame
+            frame = below  # it is a manager, whose `yield` is the block of whoever uses it
+        elif frame.f_code is not _ENTER_CONTEXT:
+            return None
+        frame = frame.f_back
+    return None
+
+
 _ENTER_CONTEXT = ExitStack.enter_context.__code__
 
-
-def _is_manager(frame: FrameType) -> bool:
-    """Whether the generator of `frame` was made by `contextmanager`: its `yield` is the block."""
-    below = frame.f_back
-    return below is not None and below.f_code is _MANAGER
-
-
-_MANAGER = _GeneratorContextManager.__enter__.__code__
+_MANAGERS = (
+    _GeneratorContextManager.__enter__.__code__,
+    _AsyncGeneratorContextManager.__aenter__.__code__,
+)
+"""What runs the generators of `contextlib.contextmanager` and `asynccontextmanager`."""
 
 
 def _nothing() -> None:

@@ -172,7 +172,7 @@ def progress(ctx: Any = None) -> None:
             of this thread, wherever its block or function was defined.
 
     Raises:
-        LimitError: there is none, or it does not run.
+        LimitError: there is none; or `ctx` is none. One that does not run is left as it is.
     """
     if ctx is None:
         run = _innermost_run(None)
