@@ -1,0 +1,31 @@
+"""Does the harness of races at the deadline find nothing, and would it find something?
+
+The long form is `python -m tests.harness.limits races`.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.harness.limits import MUTANTS, caught, run
+from tests.harness.planting import Mutant
+
+
+@pytest.mark.timeout(120)
+def test_no_interrupt_comes_after_its_block() -> None:
+    """RELIABILITY 2: Given blocks of all kinds that end at their deadline, on the main thread and
+    in several at once, then no interrupt is late, lost or twice, and no lock stays taken."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    findings = run(1_500, seed)
+    assert findings.broken == [], f"seed {seed}"
+    assert findings.interrupted > 100
+    assert findings.at_exit > 5
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_planted_bug_is_caught(mutant: Mutant) -> None:
+    """RELIABILITY 3: Given a seeded mutant, then the harness catches it, or it proves nothing."""
+    assert caught(mutant, count=4_000, seed=1) is not None
