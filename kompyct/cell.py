@@ -24,6 +24,7 @@ from kompyct.errors import (
     ArgumentTypeError,
     ComponentDestroyedError,
     InvalidComponentError,
+    LimitInterrupt,
     RestartingError,
 )
 from kompyct.facts import FaultKind
@@ -369,8 +370,8 @@ class Cell(Mailbox):
                 pass  # somebody else goes on with the cell
             else:
                 self.backend.wake(self)
-            if isinstance(exception, KeyboardInterrupt):
-                raise  # it is the asker's as well (S-35)
+            if isinstance(exception, KeyboardInterrupt | LimitInterrupt):
+                raise  # it is the asker's as well (S-35), or the one of a guard of his
             here.runner = outer
             return ref._await_reply(ask, timeout)
         finally:

@@ -225,7 +225,9 @@ class ChildCell(Cell):
     def _handle_limited(self, message: Any) -> None:
         """Handle one message, watched. What cannot be interrupted, the parent ends."""
         numbers = self.loop.board.numbers
-        self._handling = handling = Handling(self.options, self.path, message, (), None)
+        self._handling = handling = Handling(
+            self.options, self.path, self.component, message, (), None
+        )
         numbers[SINCE] = self.loop.now()
         try:
             if type(message) is Envelope:

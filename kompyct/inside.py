@@ -45,7 +45,7 @@ from kompyct.processes.saves import Saves
 from kompyct.processes.travel import pack_exception, unpack_exception
 from kompyct.processes.zygote import leave
 from kompyct.reports import users_frames
-from kompyct.waiting import here
+from kompyct.waiting import here, poll_for
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
@@ -199,7 +199,7 @@ class Loop:
 
     def _read(self, until: int | None) -> None:
         wait = None if until is None else _ms(until - self.now())
-        for descriptor, _ in self._poll.poll(wait):
+        for descriptor, _ in poll_for(self._poll, wait):
             if descriptor == self._bell.fileno():
                 with suppress(BlockingIOError):
                     self._bell.recv(4096)
@@ -353,6 +353,7 @@ class Loop:
         self.parent.cut()
         with suppress(Exception):  # no standard error; its crash is not the component's
             faulthandler.disable()
+            faulthandler.unregister(signal.SIGTERM)
             faulthandler.enable(all_threads=False)
         logging.getLogger().handlers = []  # its warnings go to the standard error
         if self.own is not None:

@@ -10,9 +10,10 @@ the watchdog runs only while the other thread stands at such a check, or in nati
 - Whether the block still runs is looked at and the exception set without a call in between, and
   so without a moment in which another thread could run, see `interrupt`. The first check after
   that raises it.
-- Nothing is set while the other thread stands in a function of kompyct, or in one of the standard
-  library that such a function has called: no lock of its own, no mailbox and no file is left
-  halfway. Where a check falls at the very beginning of a function, nothing has been done yet.
+- Nothing is set while the other thread stands in a function of kompyct, in a helper of the
+  standard library that such a function has called (see `_helpers`), or in `logging`: no lock, no
+  mailbox and no file is left halfway. Where a check falls at the very beginning of a function,
+  nothing has been done yet.
 - A block may be left without its `__exit__` having done anything: if the exception is raised
   where that begins. So what the `with` statement keeps to leave by holds the watch, and nobody
   else does: when the block is left, however that happens, the watch is gone, and so is its
@@ -39,15 +40,15 @@ import weakref
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable, Sequence
 from concurrent.futures import _base as futures
+from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from time import monotonic_ns
 from types import CodeType, FrameType
 from typing import Any, Protocol
 from weakref import proxy
 
 from kompyct.errors import LimitInterrupt
-from kompyct.waiting import wait_for
+from kompyct.waiting import poll_for, result_of, wait_for
 
 _logger = logging.getLogger("kompyct")
 
@@ -172,6 +173,33 @@ class Firing:
         return type(base.__name__, (base,), {"__module__": base.__module__, "firing": self})
 
 
+def _file_of(function: Any) -> str:
+    return str(function.__code__.co_filename)
+
+
+_OWN = _file_of(Watch.begin).removesuffix("interrupts.py")
+_OWN_SIZE = len(_OWN)
+"""How the file names of kompyct's functions begin."""
+
+
+_helpers = frozenset(
+    map(
+        _file_of,
+        (
+            contextlib.suppress.__init__,
+            functools.partialmethod.__init__,
+            futures.Future.result,
+            threading.Thread.start,
+            weakref.WeakValueDictionary.__init__,
+        ),
+    )
+)
+"""Files of functions that kompyct calls with something of its own half done."""
+
+_LOGGING = _file_of(logging.Handler.handle)
+"""It takes its locks by hand, and an interrupt could leave one locked for good."""
+
+
 class _Threads:
     """Where all threads stand. It is an attribute: after a call another thread could run."""
 
@@ -180,12 +208,7 @@ class _Threads:
 
 
 _threads = _Threads()
-_own_files = frozenset(map(str, Path(__file__).parent.rglob("*.py")))
-_helpers = frozenset(
-    module.__file__ for module in (contextlib, futures, threading, functools, weakref)
-)
-"""Files of functions that kompyct calls with something of its own half done."""
-_open = wait_for.__code__
+_open = frozenset(function.__code__ for function in (poll_for, result_of, wait_for))
 _pending: dict[int, Firing] = {}  # by thread: the last one that was set
 
 _set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -208,6 +231,11 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
     last = _pending.get(ident)
     if number is None and last is not None and last.may_come():
         return False
+    caller = None
+    if watch.frame is not None:
+        caller = _caller_of(watch.frame, ident)
+        if caller is None:
+            return False
     strike: Callable[[int, Any], object] = _set_exception
     what: Any = number
     if number is None:
@@ -218,10 +246,11 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
     gc.disable()  # until 3.12 a collection, and with it a finalizer, may run at any allocation
     try:
         # From here to the strike there is no call, and so no loop either, see above.
-        # A generator that is suspended has no frame below it.
-        if watch.inside and (watch.frame is None or watch.frame.f_back is not None):
+        if watch.inside and (caller is None or watch.frame.f_back is caller):  # type: ignore[union-attr]
             frame = _threads.frames[ident]
             file = frame.f_code.co_filename
+            if file == _LOGGING:
+                return False
             if file in _helpers:
                 frame = frame.f_back
                 file = frame.f_code.co_filename
@@ -231,7 +260,7 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
             if file in _helpers:
                 frame = frame.f_back
                 file = frame.f_code.co_filename
-            if file not in _own_files or frame.f_code is _open:
+            if file[:_OWN_SIZE] != _OWN or frame.f_code in _open:
                 if number is None:
                     _pending[ident] = firing
                 strike(ident, what)
@@ -251,6 +280,21 @@ def _place_of(ident: int) -> tuple[int, int]:
     return (0, 0) if frame is None else (id(frame), frame.f_lasti)
 
 
+def _caller_of(frame: FrameType, ident: int) -> FrameType | None:
+    """What has called the generator `frame` in the thread `ident`; None if it is suspended, or
+    runs in another thread."""
+    found: FrameType | None = _threads.frames.get(ident)
+    while found is not None and found is not frame:
+        found = found.f_back
+    return None if found is None else frame.f_back
+
+
+def say(warning: str, *details: object) -> None:
+    """Log a warning of the watchdog's, which must not wait for a log that does not take it."""
+    with contextlib.suppress(RuntimeError):  # there is no thread for it
+        start_new_thread(partial(_logger.warning, warning, *details), ())
+
+
 class Stack:
     """Where a thread stood. To take it is quick; the text is made when it is asked for.
 
@@ -265,7 +309,7 @@ class Stack:
 
     def of_handler(self) -> Stack:
         """Without the calls by which kompyct has got to a user's handler."""
-        own = [code.co_filename in _own_files for code, _ in self._calls]
+        own = [code.co_filename.startswith(_OWN) for code, _ in self._calls]
         start = own.index(True) if True in own else 0
         while start < len(own) and own[start]:
             start += 1
@@ -345,8 +389,10 @@ class _Watchdog:
             if not self._ident:
                 start_new_thread(self._run, ())  # without a frame that could be interrupted
             self.target = due
-            if self._bell.locked():
+            try:  # noqa: SIM105  # at once: Ctrl+C comes after calls only
                 self._bell.release()
+            except RuntimeError:  # it has been rung already
+                pass
 
     def _run(self) -> None:
         with self._mutex:
@@ -357,7 +403,11 @@ class _Watchdog:
         while True:
             left = self.target - monotonic_ns()
             if left <= 0:
-                self._look()
+                try:
+                    self._look()
+                except BaseException as error:  # no memory, for one: the next look may do
+                    self.target = monotonic_ns() + AGAIN
+                    say("limits could not be looked at; they will be: %r", error)
                 continue
             seconds = left / 1e9
             # A thread that computes gives way after this time: so it is asked for that much
@@ -392,8 +442,8 @@ class _Watchdog:
             return watch.plan.look(watch, now)
         except ReferenceError:
             raise
-        except Exception:
-            _logger.exception("a limit could not be enforced; the others are")
+        except BaseException as error:
+            say("a limit could not be enforced; the others are: %r", error)
             return NEVER
 
     def restart(self) -> None:

@@ -84,19 +84,21 @@ class Handling:
 
     __slots__ = (
         "_give_up_at", "_gives_up", "_is_set", "_once", "_options", "_path", "_time_due",
-        "abandoned", "error", "kind", "left", "message",
+        "abandoned", "component", "error", "kind", "left", "message",
     )  # fmt: skip
 
     def __init__(
         self,
         options: Options,
         path: str,
+        component: Component[Any] | None,
         message: Any,
         left: Any,
         gives_up: Callable[[Handling], None] | None,
     ) -> None:
         self._options = options
         self._path = path
+        self.component = component
         self.message = message
         self.left = left  # what was taken with it
         self._gives_up = gives_up
@@ -126,10 +128,15 @@ class Handling:
         watch = Watch(self)
         watch.begin(due)
         try:
-            return handle(content)
+            value = handle(content)
         finally:
             watch.inside = False  # without a call: no interrupt after this line
             watch.end()
+        late = monotonic_ns() - self._time_due
+        if late > 0 and late > grace_of(options.time_limit):  # native code kept the watchdog away
+            self.kind = HANG
+            raise self._firing(watch.ident).exception()()
+        return value
 
     def begin_anew(self) -> None:
         """Let the time begin anew; in the thread that handles the message."""
@@ -263,7 +270,7 @@ class LimitedCell(Cell):
             AbandonedError: the turn is somebody else's now; touch nothing any more.
         """
         component = self.component
-        handling = Handling(self.options, self.path, message, left, self._give_up)
+        handling = Handling(self.options, self.path, component, message, left, self._give_up)
         self._handling = handling
         handle: Callable[[Any], Any] = component.on_receive  # type: ignore[union-attr]
         content = message
@@ -326,6 +333,8 @@ def _left_alone(cell: LimitedCell, handling: Handling) -> None:
     """The thread of the turn was left alone with `handling`; in the turn, on another thread."""
     error = handling.error
     assert error is not None
+    if cell.component is not handling.component:  # it was killed meanwhile
+        return
     component = cell.component
     declared = {} if component is None else type(component).fault_classes
     fault_class = classify(error, declared)

@@ -20,6 +20,9 @@ from kompyct.processes.usage import MemoryUse, until_next_look
 if TYPE_CHECKING:
     from kompyct.remote import RemoteCell
 
+SHORTEST_GRACE = 250_000_000
+"""Nanoseconds from the interrupt in the child, at which its `finally` blocks run, to SIGTERM."""
+
 TERM_TO_KILL = 0.5
 """Seconds from SIGTERM, at which the process tells where it was, to SIGKILL."""
 
@@ -80,7 +83,7 @@ class LimitWatch:
             since = self._child.board.numbers[SINCE]
         except ValueError:  # it was discarded
             return NEVER
-        due = (since or now) + limit + grace_of(limit)
+        due = (since or now) + limit + _grace_of(limit)
         if since and now >= due:
             self.exceeded = FaultKind.HANG
         return due
@@ -93,6 +96,10 @@ class LimitWatch:
             self._memory = MemoryUse("resident", self._child.pid)
         headroom = limit - self._memory.read()
         self._over_since = (self._over_since or now) if headroom < 0 else 0
-        if self._over_since and now >= self._over_since + grace_of(self._cell.options.time_limit):
+        if self._over_since and now >= self._over_since + _grace_of(self._cell.options.time_limit):
             self.exceeded = FaultKind.MEMORY
         return now + until_next_look(headroom)
+
+
+def _grace_of(time_limit: int | None) -> int:
+    return max(SHORTEST_GRACE, grace_of(time_limit))

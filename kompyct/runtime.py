@@ -40,7 +40,7 @@ from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
 from kompyct.reports import identity
 from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
-from kompyct.waiting import here
+from kompyct.waiting import here, result_of
 
 if TYPE_CHECKING:
     import pykka
@@ -329,7 +329,7 @@ class Runtime:
                 return False
             self._end(0.0)
         try:
-            self.over.result(None if limit == -1 else limit)
+            result_of(self.over, None if limit == -1 else limit)
         except TimeoutError:
             return False
         return True

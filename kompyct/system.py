@@ -198,8 +198,8 @@ class ComponentSystem:
                 crashed, is still ending; it must share nothing with it but its snapshots.
             time_limit: seconds > 0 that each message and tick may take, else the component faults
                 with `FaultKind.HANG`. It is interrupted by an `ExecutionTimeout`; if that does
-                not help within 80 ms, or a twelfth of the limit, its thread is left behind, or
-                its process ended. None for the system's.
+                not help within 80 ms, or a twelfth of the limit, its thread is left behind;
+                after 250 ms at least its process is ended, if it has one. None for the system's.
             memory_limit: bytes, or a text such as "512 MiB"; if its process uses more while it
                 handles a message, the component faults with `FaultKind.MEMORY`, as above. In this
                 process that is the memory of all components together. None for the system's.

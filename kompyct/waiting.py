@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import threading
 from _thread import allocate_lock
-from typing import Any, Final, Protocol
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, TypeVar
 
 from kompyct.errors import AskCircleError
 from kompyct.messages import Ask, Envelope
+
+R = TypeVar("R")
 
 
 def wait_for(done: Any, timeout: float) -> bool:
     """Wait until the lock `done` is released; whether it was, within `timeout` seconds, -1: ever.
 
-    The one function of kompyct that may be interrupted where it stands, see `interrupts`.
+    This function and the next two may be interrupted where they stand, see `interrupts`.
     """
     return bool(done.acquire(True, timeout))
+
+
+def result_of(future: Future[R], timeout: float | None) -> R:
+    """The result of `future`; raises what that does."""
+    return future.result(timeout)
+
+
+def poll_for(poll: Any, milliseconds: float | None) -> Any:
+    """What there is on the descriptors that `poll` knows."""
+    return poll.poll(milliseconds)
 
 
 class Runner(Protocol):

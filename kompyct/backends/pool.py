@@ -95,7 +95,13 @@ class PoolBackend:
             for worker in self._workers:
                 if worker.item is cell:
                     worker.is_left = True
-        self.wake(cell)
+            closed = self._closed
+        if not closed:
+            self.wake(cell)
+            return
+        cell.asleep = False
+        self.ready.append(cell)  # not on this thread, which others wait for
+        threading.Thread(target=self._run_left, name=f"{self.name}-left", daemon=True).start()
 
     def thread_of(self, cell: Any) -> int:
         """The thread that runs a turn of `cell`; 0 if it is waiting for one. A hint."""

@@ -109,6 +109,8 @@ class ProcessBackend:
             self._closed = True
             thread = self._thread
         if thread is None:
+            for end in (self._poll, self._bell, self._ring):
+                end.close()
             return
         self._wake_thread()
         if thread is not threading.current_thread():

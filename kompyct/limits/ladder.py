@@ -5,16 +5,13 @@ Source: Resiliparse, whose steps these are: an exception, then SIGINT, then SIGT
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from enum import Enum
 from functools import cache
 
 from kompyct.errors import LimitError, LimitInterrupt
-from kompyct.interrupts import Firing, Watch, interrupt
-
-_logger = logging.getLogger("kompyct")
+from kompyct.interrupts import Firing, Watch, interrupt, say
 
 
 class InterruptType(Enum):
@@ -81,11 +78,20 @@ class Ladder:
 
 def tell_of(firing: Firing, guard: object) -> None:
     """Tell that an interrupt was set and is not raised: the thread runs nothing of Python's."""
-    _logger.warning(
-        "%r cannot interrupt its block at %s, which is in native code or waits; what must be "
-        "stopped then needs a process of its own",
+    say(
+        "%r cannot interrupt its block at %s, which is in native code, waits, or gets no "
+        "time; what must be stopped then needs a process of its own",
         guard,
         firing.stack.location,
+    )
+
+
+def tell_of_shield(guard: object) -> None:
+    """Tell that an interrupt cannot be set for now."""
+    say(
+        "%r cannot interrupt its block yet: that waits in kompyct, logs, or is a generator or "
+        "coroutine that is suspended",
+        guard,
     )
 
 
@@ -95,7 +101,7 @@ def _is_main(ident: int | None) -> bool:
 
 @cache
 def _say_once() -> None:
-    _logger.warning(
+    say(
         "a guard in a thread that is not the main one stays with exceptions: signals would "
         "interrupt the main thread"
     )

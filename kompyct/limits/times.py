@@ -20,9 +20,12 @@ from kompyct.limits.given import (
     grace_of,
 )
 from kompyct.limits.guard import STEPS, Guard, Run, complain_of_thread
-from kompyct.limits.ladder import InterruptType, Ladder, tell_of
+from kompyct.limits.ladder import InterruptType, Ladder, tell_of, tell_of_shield
 
 T = TypeVar("T")
+
+LONGEST_RETRY = 64 * AGAIN
+"""Nanoseconds between two tries at most: of a block that is suspended, for one."""
 
 TELL_AFTER = SECOND
 """Nanoseconds after which an interrupt that was set, and is not raised, is told of."""
@@ -31,12 +34,14 @@ TELL_AFTER = SECOND
 class TimeGuard(Guard):
     """Interrupts what takes longer than its timeout; made by `time_guard`."""
 
-    __slots__ = ("_firing", "_grace", "_step_at", "_timeout")
+    __slots__ = ("_firing", "_grace", "_is_told", "_retry", "_step_at", "_timeout")
 
     def __init__(self, ladder: Ladder, timeout: int, grace: int | None) -> None:
         super().__init__(ladder)
         self._timeout = timeout
         self._grace = grace
+        self._is_told = False  # whether it was told that a step cannot be done
+        self._retry = AGAIN  # nanoseconds until the next try, where a step could not be done
         self._step_at = 0  # when the next step is to be done at the earliest
         self._firing: Firing | None = None  # the last step
 
@@ -66,7 +71,13 @@ class TimeGuard(Guard):
         self._firing = self._ladder.climb(watch, step, self._whole, seconds, text)
         if self._firing is None:
             self._step, self._step_at = step, 0
-            return now + AGAIN
+            if self._retry == LONGEST_RETRY and not self._is_told:
+                self._is_told = True
+                tell_of_shield(self._whole)
+            self._retry = min(2 * self._retry, LONGEST_RETRY)
+            return now + self._retry
+        self._retry = AGAIN
+        self._is_told = False
         return again
 
     def _tell(self) -> None:

@@ -225,8 +225,10 @@ class Child:
 
         That is seen before its end: the kernel reports that only once all memory is freed.
         """
-        if self.is_crashing or not self.crash_text.startswith(_FATAL):
+        start = self.crash_text.rfind(_FATAL)
+        if self.is_crashing or start < 0:
             return False
+        del self.crash_text[:start]  # a SIGTERM that it has survived
         first, _, _ = bytes(self.crash_text).partition(b"\n")
         number = _SIGNALS.get(first[len(_FATAL) :].decode("ascii", "replace"))
         if number is None:

@@ -195,7 +195,14 @@ class AtomicStore(Generic[T]):
             if self.level == 0:
                 self._go_back()
         elif self.level == 0 or not self.ignore_inner_exits:
-            self.commit()
+            try:
+                self.commit()
+            except Exception:
+                raise
+            except BaseException:  # Ctrl+C, or a limit: this block is left by an exception, too
+                if self.level == 0 and self._committed is not None:
+                    self._go_back()
+                raise
 
     def __repr__(self) -> str:
         return f"<AtomicStore {self._file!r}>"
