@@ -62,7 +62,7 @@ class ChildCell(Cell):
     """
 
     __slots__ = (
-        "_handling", "_kind", "again", "incoming", "limited", "loop", "missing", "ordered",
+        "_handling", "_kind", "again", "incoming", "is_limited", "loop", "missing", "ordered",
         "pausing",
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ class ChildCell(Cell):
         self.ordered = 0  # the board's ORDERED when the last hook was run
         self.pausing = False  # whether it has itself asked to stop, or to end
         self.missing = 0  # how many of those are still to be handled
-        self.limited = runtime.options.has_limits
+        self.is_limited = runtime.options.has_limits
         self._handling: Handling | None = None  # what is in hand, if there are limits
         self._kind = EXCEPTION  # of a fault
         self.incarnation = making.incarnation
@@ -194,7 +194,7 @@ class ChildCell(Cell):
             self.handled += 1
             numbers[POSITION] = self.handled
             try:
-                if self.limited and kind is not _Letter:
+                if self.is_limited and kind is not _Letter:
                     self._handle_limited(message)
                 elif kind is Envelope:
                     message.deliver(component)

@@ -242,8 +242,7 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
         what = firing.exception()
     else:
         strike = signal.pthread_kill
-    collects = gc.isenabled()
-    gc.disable()  # until 3.12 a collection, and with it a finalizer, may run at any allocation
+    collects = _collect_no_more()
     try:
         # From here to the strike there is no call, and so no loop either, see above.
         if watch.inside and (caller is None or watch.frame.f_back is caller):  # type: ignore[union-attr]
@@ -270,14 +269,36 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
     except (KeyError, AttributeError):  # the thread has ended, or has only just begun
         pass
     finally:
-        if collects:
-            gc.enable()
+        _collect_again(collects)
     return False
 
 
 def _place_of(ident: int) -> tuple[int, int]:
     frame: FrameType | None = _threads.frames.get(ident)
     return (0, 0) if frame is None else (id(frame), frame.f_lasti)
+
+
+def _collect_no_more() -> bool:
+    """Keep the garbage collector from running finalizers; returns what `_collect_again` is given.
+
+    Until 3.12 it may do so at any allocation, and a finalizer lets other threads run.
+    """
+    if sys.version_info >= (3, 12):
+        return False
+    _collecting.acquire()
+    collects = gc.isenabled()
+    gc.disable()
+    return collects
+
+
+def _collect_again(collects: bool) -> None:
+    if sys.version_info < (3, 12):
+        if collects:
+            gc.enable()
+        _collecting.release()
+
+
+_collecting = threading.RLock()  # held while it is off: also by a fork, whose child has it on then
 
 
 def _caller_of(frame: FrameType, ident: int) -> FrameType | None:
@@ -317,10 +338,11 @@ class Stack:
 
     @property
     def location(self) -> str:
-        """The innermost line, as `file:line in function`."""
-        if not self._calls:
+        """The innermost line that is not kompyct's, as `file:line in function`."""
+        calls = [call for call in self._calls if not call[0].co_filename.startswith(_OWN)]
+        if not calls:
             return "unknown place"
-        code, line = self._calls[-1]
+        code, line = calls[-1]
         return f"{code.co_filename}:{line} in {code.co_name}"
 
     def __str__(self) -> str:
@@ -334,16 +356,16 @@ class Stack:
 def stack_of(ident: int) -> Stack:
     """Where the thread `ident` is; an empty one if it has ended."""
     calls = []
-    collects = gc.isenabled()
-    gc.disable()  # as in `interrupt`: CPython 3.11 makes frames that must not change meanwhile
+    collects = (
+        _collect_no_more()
+    )  # CPython 3.11 makes frames here, which must not change meanwhile
     try:
         frame: FrameType | None = _threads.frames.get(ident)
         while frame is not None:
             calls.append((frame.f_code, frame.f_lineno))
             frame = frame.f_back
     finally:
-        if collects:
-            gc.enable()
+        _collect_again(collects)
     calls.reverse()
     return Stack(calls)
 
@@ -448,6 +470,7 @@ class _Watchdog:
 
     def restart(self) -> None:
         """After a fork there is no thread, and a lock may be held by one that is gone."""
+        _collecting.release()
         self._mutex = threading.RLock()
         self._bell = allocate_lock()
         self._bell.acquire()
@@ -468,4 +491,8 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_watchdog.restart)
+    os.register_at_fork(
+        before=_collecting.acquire,
+        after_in_parent=_collecting.release,
+        after_in_child=_watchdog.restart,
+    )

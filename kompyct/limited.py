@@ -84,7 +84,7 @@ class Handling:
 
     __slots__ = (
         "_give_up_at", "_gives_up", "_is_set", "_once", "_options", "_path", "_time_due",
-        "abandoned", "component", "error", "kind", "left", "message",
+        "abandoned", "component", "error", "goes_on", "kind", "left", "message",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +109,7 @@ class Handling:
         self.kind = EXCEPTION
         self.error: LimitInterrupt | None = None
         self.abandoned = 0
+        self.goes_on = allocate_lock()  # held by whoever goes on with the component
 
     def claim(self) -> bool:
         """True for the first caller only; from any thread."""
@@ -154,7 +155,7 @@ class Handling:
         if now >= self._give_up_at:
             if self._gives_up is None or (self.error is None and not self.claim()):
                 return NEVER
-            self.error = self.error or self._firing(watch.ident).exception()()
+            self.fail(watch.ident)
             try:
                 self._gives_up(self)
             except RuntimeError:  # the operating system gives no thread to go on with just now
@@ -173,8 +174,17 @@ class Handling:
         self.kind = HANG
         gives_up = self._gives_up
         assert gives_up is not None
-        self.error = self._firing(0).exception()()
+        self.fail()
         watch_deadline(Deadline(clock.now() + limit + grace_of(limit), lambda: gives_up(self)))
+
+    def fail(self, ident: int = 0) -> None:
+        """Make the exception of the fault, unless it is there already.
+
+        Args:
+            ident: of the thread, whose stack it has.
+        """
+        if self.error is None:
+            self.error = self._firing(ident).exception()()
 
     def _look_at_limits(self, now: int) -> int:
         """Note which limit is exceeded, if one is; returns when to look again."""
@@ -291,6 +301,9 @@ class LimitedCell(Cell):
                 raise AbandonedError from None
             error = raised
         if not handling.claim():
+            if handling.goes_on.acquire(False):
+                self._go_on_after(handling)
+                return
             self.runtime.note_return()
             raise AbandonedError
         self._handling = None
@@ -305,16 +318,33 @@ class LimitedCell(Cell):
             if message.done is not None:
                 message.done.release()
 
+    def _go_on_after(self, handling: Handling) -> None:
+        """Fault, since the limit was exceeded, on the thread that was to be left alone.
+
+        There was no other one yet to go on with the component.
+        """
+        if handling.abandoned:
+            self.runtime.note_return()
+            handling.abandoned = 0
+        handling.fail()
+        _left_alone(self, handling)
+
     def _give_up(self, handling: Handling) -> None:
         """Take the turn away from its thread; on the watchdog's, which goes on at once.
 
         Raises:
             RuntimeError: there is no thread that could go on.
         """
+        if not handling.goes_on.acquire(False):
+            return  # its thread has come back, and goes on by itself
         if not handling.abandoned:  # or it is tried again
             handling.abandoned = self.runtime.count_abandoned()
             self.add_signal((_left_alone, (handling,)), first=True)
-        self.backend.take_over(self)
+        try:
+            self.backend.take_over(self)
+        except RuntimeError:
+            handling.goes_on.release()
+            raise
 
     def ask_inline(
         self, ref: ComponentRef[Any], turn: InlineTurn, request: Any, timeout: float | None
@@ -352,8 +382,9 @@ def _left_alone(cell: LimitedCell, handling: Handling) -> None:
         None,
         False,
     )
-    told = (type(error).__qualname__, error.location, handling.abandoned)
-    cell.runtime.emit(HandlerAbandoned(*identity(cell), *told))
+    if handling.abandoned:
+        told = (type(error).__qualname__, error.location, handling.abandoned)
+        cell.runtime.emit(HandlerAbandoned(*identity(cell), *told))
     faulting.fault(cell, error, phase_of(handling.message))
     if handling.abandoned > MAX_ABANDONED:
         cell.runtime.emit(Escalated(*identity(cell), type(error).__qualname__))

@@ -66,6 +66,8 @@ class LimitWatch:
         """On the thread that looks after children."""
         child = self._child
         if child.is_over:
+            if self._memory is not None:
+                self._memory.close()
             return
         now = monotonic_ns()
         again = min(self._look_at_time(now), self._look_at_memory(now))

@@ -52,17 +52,18 @@ class StallWatch:
             try:
                 runtime.over.result(self._limit / LOOKS / SECOND)
             except TimeoutError:
-                try:
-                    self._look(runtime.clock.now())
-                except Exception:  # a bug: the others are to be looked at all the same
-                    _logger.exception("stalled components could not be looked for")
+                self._look(runtime.clock.now())
             else:
                 return
 
     def _look(self, now: int) -> None:
         seen = {}
         for cell in self._runtime.registry.all():
-            doing, ident = _doing(cell)
+            try:
+                doing, ident = _doing(cell)
+            except Exception:  # a bug: the others are to be looked at all the same
+                _logger.exception("component %r could not be looked at", cell.path)
+                continue
             if doing is None:
                 continue
             before, since, told = self._seen.get(cell.id, (None, now, False))

@@ -78,6 +78,7 @@ class ComponentSystem:
             reported, once, by `ComponentStalled`, and not interrupted. None: nobody looks.
 
     Raises:
+        RuntimeError: the operating system gives no thread.
         StoreLockedError, TrustError, VersionError, StoreError: the store cannot be had.
         UnknownBackendError: for another backend.
         ArgumentError, ArgumentTypeError: for other bad values.
@@ -141,7 +142,11 @@ class ComponentSystem:
             options,
         )
         if stall is not None:
-            self._runtime.watch_stalls(stall)
+            try:
+                self._runtime.watch_stalls(stall)
+            except RuntimeError:
+                self.shutdown()
+                raise
 
     @property
     def name(self) -> str:

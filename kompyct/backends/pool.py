@@ -386,6 +386,7 @@ class _Worker(threading.Thread):
         while True:
             try:
                 self.item = item = ready.popleft()
+                self.is_left = False
             except IndexError:
                 item = None
                 if pool.park(self):
@@ -395,7 +396,7 @@ class _Worker(threading.Thread):
                 if item.run():
                     ready.append(item)
             except AbandonedError:
-                self.is_left = False
+                pass
             except BaseException:  # a bug of kompyct's: one component is stuck, not all
                 with suppress(BaseException):
                     _logger.critical("a turn broke", exc_info=True)

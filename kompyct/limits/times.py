@@ -70,7 +70,8 @@ class TimeGuard(Guard):
         again = min(self._step_at, now + TELL_AFTER)
         self._firing = self._ladder.climb(watch, step, self._whole, seconds, text)
         if self._firing is None:
-            self._step, self._step_at = step, 0
+            if self._step == step + 1:  # no progress was reported meanwhile
+                self._step, self._step_at = step, 0
             if self._retry == LONGEST_RETRY and not self._is_told:
                 self._is_told = True
                 tell_of_shield(self._whole)

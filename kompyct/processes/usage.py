@@ -35,7 +35,7 @@ def until_next_look(headroom: int) -> int:
 
 
 class MemoryUse:
-    """Reads how much memory a process uses. Not thread-safe.
+    """Reads how much memory a process uses.
 
     Args:
         pid: of the process; None for this one, also after a fork.
@@ -45,38 +45,37 @@ class MemoryUse:
     """
 
     def __init__(self, kind: MemoryKind = "resident", pid: int | None = None) -> None:
-        self._descriptor = -1
+        self._open = (-1, -1)  # whose file is open, and its descriptor
         if kind not in get_args(MemoryKind):
             raise ArgumentError(f"the memory kind is {kind!r}; give one of {get_args(MemoryKind)}")
         self.kind = kind
         self._parse = _PARSERS[kind]
         self._wanted = pid
-        self._pid = -1  # whose file is open
-        self._descriptor = -1
         self.read()  # or say now that it cannot be
 
     def read(self) -> int:
-        """The bytes it uses now; 0 if it has ended.
+        """The bytes it uses now; 0 if it has ended. For any thread.
 
         Raises:
             ArgumentError: this platform does not tell.
         """
         pid = self._wanted or os.getpid()
-        if pid != self._pid:
-            self.close()
-            self._open(pid)
-        if self._descriptor < 0:
+        opened, descriptor = self._open
+        if opened != pid:  # a fork was here, or this is the first time
+            descriptor = self._descriptor_for(pid)
+            self._open = (pid, descriptor)  # what the parent had open stays so: it may be in use
+        if descriptor < 0:
             return resident_bytes(pid)  # there is no /proc, as on macOS and Windows
         try:
-            return self._parse(os.pread(self._descriptor, 4096, 0))
+            return self._parse(os.pread(descriptor, 4096, 0))
         except OSError as error:
             if error.errno == errno.ESRCH:
                 return 0
             raise
 
     def close(self) -> None:
-        """Let the file go."""
-        descriptor, self._descriptor, self._pid = self._descriptor, -1, -1
+        """Let the file go; by whoever is the last to use it."""
+        (_, descriptor), self._open = self._open, (-1, -1)
         if descriptor >= 0:
             with suppress(OSError):
                 os.close(descriptor)
@@ -84,7 +83,7 @@ class MemoryUse:
     def __del__(self) -> None:
         self.close()
 
-    def _open(self, pid: int) -> None:
+    def _descriptor_for(self, pid: int) -> int:
         path = f"/proc/{pid}/statm"
         if self.kind == "unique":
             path = f"/proc/{pid}/smaps_rollup"
@@ -97,7 +96,7 @@ class MemoryUse:
                 )
             path = files[0]
         try:
-            self._descriptor = os.open(path, _FLAGS)
+            return os.open(path, _FLAGS)
         except OSError as error:
             if self.kind == "unique":
                 raise ArgumentError(
@@ -106,7 +105,7 @@ class MemoryUse:
                 ) from error
             if os.path.exists("/proc/self/statm") and self._wanted is None:
                 raise  # no descriptors are left
-        self._pid = pid
+        return -1
 
 
 @cache
