@@ -559,11 +559,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--kind", choices=_ALL, action="append", default=[])
     parser.add_argument("--mutants", action="store_true", help="plant bugs instead")
+    parser.add_argument("--planted", help="plant this one only, by its words")
     given = parser.parse_args(arguments)
     print(f"seed {given.seed}")
-    if given.mutants:
+    if given.mutants or given.planted:
         missed = 0
         for mutant in MUTANTS:
+            if given.planted not in (None, mutant.what):
+                continue
             after = caught(mutant, given.count, given.seed)
             print(f"{mutant.what}: {'missed' if after is None else f'caught in {after} races'}")
             missed += after is None
