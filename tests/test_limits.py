@@ -773,6 +773,7 @@ def test_a_commit_is_done_or_not_begun(tmp_path: Path, kind: InterruptType) -> N
             while True:
                 store.value = [number] * moments.randrange(1, 300)
                 store.commit()
+                spin(3e-4)  # see the next test
         found = json.loads(path.read_text())
         assert len(set(found)) == 1
         assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
