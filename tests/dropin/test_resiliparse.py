@@ -91,12 +91,9 @@ print(json.dumps(results))
 
 
 @functools.cache
-def run(program: str) -> dict[str, tuple[str, int, str]]:
-    """What `program` prints, its return code, and its errors, for each module as `guards`.
-
-    Both run at the same time, since they mostly wait.
-    """
-    running = {
+def start(program: str) -> dict[str, subprocess.Popen[str]]:
+    """A process for each module, in which `program` runs with that module as `guards`."""
+    return {
         module: subprocess.Popen(
             [sys.executable, "-c", PRELUDE.format(module=module) + program],
             stdout=subprocess.PIPE,
@@ -106,8 +103,13 @@ def run(program: str) -> dict[str, tuple[str, int, str]]:
         )
         for module in ([THEIRS, OURS] if INSTALLED else [OURS])
     }
+
+
+@functools.cache
+def run(program: str) -> dict[str, tuple[str, int, str]]:
+    """What `program` prints, its return code, and its errors, for each module."""
     ended = {}
-    for module, one in running.items():
+    for module, one in start(program).items():
         with one:
             try:
                 output, errors = one.communicate(timeout=LIMIT)
@@ -115,6 +117,17 @@ def run(program: str) -> dict[str, tuple[str, int, str]]:
                 one.kill()
         ended[module] = output, one.returncode, errors
     return ended
+
+
+@pytest.fixture(autouse=True, scope="module")
+def ahead() -> Iterator[None]:
+    """Two of the programs run while the tests begin: they mostly wait."""
+    programs = [PROGRESS + FINALE, MEMORY + FINALE]
+    processes = [one for program in programs for one in start(program).values()]
+    yield
+    for one in processes:
+        with one:
+            one.kill()
 
 
 def result(name: str, program: str, module: str) -> Any:
