@@ -48,7 +48,6 @@ from typing import Any, Protocol
 from weakref import proxy
 
 from kompyct.errors import LimitInterrupt
-from kompyct.waiting import poll_for, result_of, wait_for
 
 _logger = logging.getLogger("kompyct")
 
@@ -208,7 +207,8 @@ class _Threads:
 
 
 _threads = _Threads()
-_open = frozenset(function.__code__ for function in (poll_for, result_of, wait_for))
+_open = frozenset(("poll_for", "result_of", "wait_for", "wait_for_disk"))
+"""Functions of kompyct that wait, and may be interrupted where they do."""
 _pending: dict[int, Firing] = {}  # by thread: the last one that was set
 
 _set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -259,7 +259,7 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
             if file in _helpers:
                 frame = frame.f_back
                 file = frame.f_code.co_filename
-            if file[:_OWN_SIZE] != _OWN or frame.f_code in _open:
+            if file[:_OWN_SIZE] != _OWN or frame.f_code.co_name in _open:
                 if number is None:
                     _pending[ident] = firing
                 strike(ident, what)

@@ -188,7 +188,7 @@ def replace(
                 _take_over_owner(descriptor, old, new)
             synced = True
             try:
-                os.fsync(descriptor)
+                wait_for_disk(descriptor)
             except OSError as error:
                 synced = not_synced(error, target)
             step = "rename"
@@ -211,6 +211,11 @@ def replace(
     finally:
         # The temporary not before the rename: without its lock it could be swept.
         _close(descriptor, folder_descriptor)
+
+
+def wait_for_disk(descriptor: int) -> None:
+    """Sync a temporary. It may be interrupted here: there is nothing yet that would stay."""
+    os.fsync(descriptor)
 
 
 def sweep(folder: str, name: str | None = None) -> None:
