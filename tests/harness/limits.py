@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dis
+import inspect
 import linecache
 import os
 import random
@@ -34,7 +35,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from kompyct import Component, ComponentSystem, Request, interrupts
-from kompyct.interrupts import Watch
+from kompyct.interrupts import Watch, interrupt
 from kompyct.limits import ExecutionTimeout, InterruptType, TimeGuard, time_guard
 from kompyct.limits import guard as guarding
 from tests.harness.planting import Mutant
@@ -486,7 +487,8 @@ def measure(count: int, seed: int) -> list[float]:
     return late
 
 
-_OWN = "if file[:_OWN_SIZE] != _OWN or frame.f_code in _open:"
+_LINES = [line.partition("  #")[0].strip() for line in inspect.getsource(interrupt).split("\n")]
+_OWN = next(line for line in _LINES if line.startswith("if file[:_OWN_SIZE] != _OWN or "))
 
 MUTANTS = (
     Mutant(
