@@ -24,8 +24,8 @@ from kompyct.errors import (
     ArgumentTypeError,
     ComponentDestroyedError,
     InvalidComponentError,
-    LimitInterrupt,
     RestartingError,
+    is_callers,
 )
 from kompyct.facts import FaultKind
 from kompyct.history import History
@@ -370,8 +370,8 @@ class Cell(Mailbox):
                 pass  # somebody else goes on with the cell
             else:
                 self.backend.wake(self)
-            if isinstance(exception, KeyboardInterrupt | LimitInterrupt):
-                raise  # it is the asker's as well (S-35), or the one of a guard of his
+            if is_callers(exception):
+                raise
             here.runner = outer
             return ref._await_reply(ask, timeout)
         finally:

@@ -317,6 +317,12 @@ class LimitInterrupt(BaseException):
         super().__init__(*args)
 
     @property
+    def is_inside(self) -> bool:
+        """Whether the block that it interrupts has not been left yet."""
+        firing = getattr(type(self), "firing", None)
+        return firing is not None and firing.is_inside()
+
+    @property
     def stack(self) -> str:
         """Where the thread was, as text, the innermost line last; empty if nobody looked."""
         return str(self.stack_summary)
@@ -343,6 +349,16 @@ class ExecutionTimeout(LimitInterrupt):  # the ancestor's name
 
 class MemoryLimitExceeded(LimitInterrupt):  # the ancestor's name
     """The process uses more memory than a guarded block, or a component, may."""
+
+
+def is_callers(error: BaseException) -> bool:
+    """Whether it is not only that of the handler it was raised in, but of who runs that, too.
+
+    So is Ctrl+C (S-35), and an interrupt of a guard that is around the call.
+    """
+    if isinstance(error, LimitInterrupt):
+        return error.is_inside
+    return isinstance(error, KeyboardInterrupt)
 
 
 def as_raised(error: BaseException, path: str) -> BaseException:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kompyct.ending import close_kept
-from kompyct.errors import LimitInterrupt, RestartingError
+from kompyct.errors import RestartingError, is_callers
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope, OnRestart
@@ -133,7 +133,7 @@ def fault(
     history.fault = context
     if failed_restart:
         runtime.emit(restart_failed(context))
-    if isinstance(exception, KeyboardInterrupt | LimitInterrupt):
+    if is_callers(exception):
         runtime.note_interrupt(exception)
     close_kept(cell, component, exception, lambda: runtime.supervise(context))
 

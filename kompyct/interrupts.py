@@ -136,6 +136,7 @@ class Firing:
 
     __slots__ = (
         "_place", "_set_at", "base", "ident", "is_raised", "limit", "source", "stack", "text",
+        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +149,7 @@ class Firing:
         self.limit = limit
         self.stack = stack_of(ident)
         self.is_raised = False
+        self.watch: Watch | None = None  # a proxy of what is interrupted
         self._set_at = monotonic_ns()
         self._place = _place_of(ident)
 
@@ -156,6 +158,13 @@ class Firing:
         if self.is_raised:
             return False
         return monotonic_ns() - self._set_at < UNSEEN or self._place == _place_of(self.ident)
+
+    def is_inside(self) -> bool:
+        """Whether the block that it interrupts has not been left yet."""
+        try:
+            return self.watch is not None and self.watch.inside
+        except ReferenceError:
+            return False
 
     def raised(self) -> None:
         """It is there; in the thread in which it was raised."""
@@ -231,6 +240,7 @@ def interrupt(watch: Watch, firing: Firing, number: signal.Signals | None = None
     last = _pending.get(ident)
     if number is None and last is not None and last.may_come():
         return False
+    firing.watch = watch
     caller = None
     if watch.frame is not None:
         caller = _caller_of(watch.frame, ident)
@@ -373,7 +383,7 @@ def stack_of(ident: int) -> Stack:
 def plans_of(ident: int | None) -> list[Plan]:
     """The plans of all that runs in the thread `ident`, or in any, in the order of beginning."""
     plans = []
-    for watch in tuple(_watchdog.living.values()):
+    for watch in _watchdog.living.copy().values():
         with contextlib.suppress(ReferenceError):  # it has ended
             if ident in (None, watch.ident):
                 plans.append(watch.plan)
@@ -443,7 +453,7 @@ class _Watchdog:
         self.target = NEVER
         now = monotonic_ns()
         target = NEVER
-        for number, watch in tuple(self.living.items()):
+        for number, watch in self.living.copy().items():
             try:
                 due = watch.due
                 if due <= now:

@@ -12,12 +12,14 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from operator import length_hint
 from time import monotonic_ns
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from kompyct import faulting
 from kompyct.cell import Cell
 from kompyct.clock import SECOND
 from kompyct.deadline import AbandonedError, Deadline, SimulatedHang
+from kompyct.ending import refuse
 from kompyct.errors import ExecutionTimeout, LimitInterrupt, MemoryLimitExceeded, as_raised
 from kompyct.events import Escalated, HandlerAbandoned
 from kompyct.facts import Elsewhere, FaultKind, Text
@@ -309,6 +311,8 @@ class LimitedCell(Cell):
         self._handling = None
         if error is not None:
             self._kind = handling.kind
+            if handling.kind is MEMORY:
+                clear_frames(error.__traceback__)  # what they hold is what there is too much of
             try:
                 faulting.raised(self, error, message, left)
             finally:
@@ -364,6 +368,8 @@ def _left_alone(cell: LimitedCell, handling: Handling) -> None:
     error = handling.error
     assert error is not None
     if cell.component is not handling.component:  # it was killed meanwhile
+        for message in (handling.message, *handling.left):
+            refuse(cell, message)
         return
     component = cell.component
     declared = {} if component is None else type(component).fault_classes

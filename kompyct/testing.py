@@ -94,6 +94,7 @@ class TestSystem(ComponentSystem):
         store, durability, trust, codec: as for `ComponentSystem`; with a `MemoryStore`, whose
             `crashed()` is what the loss of the process would leave, no file is touched.
         time_limit: as for `ComponentSystem`, in virtual seconds: so only `hang` exceeds it.
+        memory_limit: as for `ComponentSystem`; nothing looks at it.
     """
 
     __test__ = False  # pytest: this is no test class
@@ -109,6 +110,7 @@ class TestSystem(ComponentSystem):
         trust: Literal["local"] | bytes = "local",
         codec: Literal["pickle", "json"] | DumpsLoads = "pickle",
         time_limit: float | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         self.events = EventRecorder()
         self._manual_clock = ManualClock()
@@ -124,6 +126,7 @@ class TestSystem(ComponentSystem):
             trust=trust,
             codec=codec,
             time_limit=time_limit,
+            memory_limit=memory_limit,
         )
 
     def run_until(self, reached: Callable[[], bool], timeout: float = 60.0) -> bool:

@@ -26,10 +26,6 @@ from tests.process.components import Do, Get
 MAX_ABANDONED = 8  # SEMANTICS, "Defaults"
 SHORT = 0.1  # seconds
 
-RAISED_AGAIN = pytest.mark.xfail(
-    strict=True, reason="a hang that is dealt with is raised again in the test, see `fault`"
-)
-
 
 def hanging(component: Any) -> None:
     """Hang, in virtual time."""
@@ -44,7 +40,6 @@ def virtual() -> Iterator[LimitBench]:
     made.system.shutdown()
 
 
-@RAISED_AGAIN
 def test_a_hang_in_virtual_time_is_seen_after_its_grace(virtual: LimitBench) -> None:
     """B-84: Given `hang()` in a handler with a limit of 4 s, then it faults after that and a grace
     of a twelfth: at 4 + 1/3 s, which take no time."""
@@ -61,7 +56,6 @@ def test_a_hang_in_virtual_time_is_seen_after_its_grace(virtual: LimitBench) -> 
     assert ref.ask(Get(), timeout=1.0) == "saved"
 
 
-@RAISED_AGAIN
 def test_a_short_limit_has_a_grace_of_80_ms_in_virtual_time(virtual: LimitBench) -> None:
     """Docstring of `create`: "within 80 ms, or a twelfth of the limit": 0.1 s and 0.08 s."""
     system: Any = virtual.system
@@ -71,7 +65,6 @@ def test_a_short_limit_has_a_grace_of_80_ms_in_virtual_time(virtual: LimitBench)
     assert system.time == pytest.approx(0.18, abs=1e-6)
 
 
-@RAISED_AGAIN
 def test_a_tick_that_hangs_in_virtual_time(virtual: LimitBench) -> None:
     """Docstring of `create`: the limit is of ticks as well; here with the phase."""
     hooks = {"start": lambda component: component.schedule_once(1.0, hang)}
@@ -80,7 +73,6 @@ def test_a_tick_that_hangs_in_virtual_time(virtual: LimitBench) -> None:
     assert (fault.phase, fault.message, fault.kind) == (Phase.TIMER, None, FaultKind.HANG)
 
 
-@RAISED_AGAIN
 def test_queued_messages_follow_a_hang_in_virtual_time(virtual: LimitBench) -> None:
     """S-10: Tells behind a hang are handled in order by the next incarnation; asks fail."""
     done: list[int] = []
@@ -97,7 +89,6 @@ def test_queued_messages_follow_a_hang_in_virtual_time(virtual: LimitBench) -> N
     assert done == [0, 1, 2, 3]
 
 
-@RAISED_AGAIN
 def test_hangs_use_up_the_budget_in_virtual_time(virtual: LimitBench) -> None:
     """S-08: Given a budget of two and a third hang, the component ends."""
     ref = virtual.started(time_limit=1.0, budget=RestartLimit(2, 60.0))
@@ -108,7 +99,6 @@ def test_hangs_use_up_the_budget_in_virtual_time(virtual: LimitBench) -> None:
     assert len(virtual.of(events.ComponentRecovered, ref)) == 2
 
 
-@RAISED_AGAIN
 @pytest.mark.parametrize("order", ["kill", "stop"])
 def test_orders_during_a_hang_in_virtual_time(virtual: LimitBench, order: str) -> None:
     """B-84: Given a kill or a stop while it hangs, it is done when the limit has passed."""
@@ -121,7 +111,6 @@ def test_orders_during_a_hang_in_virtual_time(virtual: LimitBench, order: str) -
     assert ref.is_alive is (order == "stop")
 
 
-@RAISED_AGAIN
 def test_the_ninth_hang_stops_the_system_in_virtual_time(virtual: LimitBench) -> None:
     """Defaults: eight abandoned threads; here none ever comes back."""
     ref = virtual.started(time_limit=0.1, budget=RestartLimit(100, 60.0))
@@ -135,7 +124,6 @@ def test_the_ninth_hang_stops_the_system_in_virtual_time(virtual: LimitBench) ->
         virtual.system.wait(60.0)
 
 
-@RAISED_AGAIN
 def test_an_asker_without_a_limit_hears_of_a_hang_in_virtual_time(virtual: LimitBench) -> None:
     """B-84: Given a component that asks one that hangs, then it gets the error when that does."""
     ref = virtual.started(time_limit=1.0)
@@ -153,7 +141,6 @@ def test_an_asker_without_a_limit_hears_of_a_hang_in_virtual_time(virtual: Limit
     assert (asker.incarnation, ref.incarnation) == (1, 2)
 
 
-@RAISED_AGAIN
 def test_the_limit_of_the_system_holds_in_virtual_time() -> None:
     """Docstring of `ComponentSystem`: the default of components without their own."""
     with ComponentSystem(backend="manual", time_limit=2.0) as system:
@@ -163,7 +150,6 @@ def test_the_limit_of_the_system_holds_in_virtual_time() -> None:
         assert system.clock.now() == 2_166_666_666  # nanoseconds: 2 s and a twelfth
 
 
-@pytest.mark.xfail(strict=True, reason="it takes none of these options")
 def test_a_test_system_takes_the_options_of_a_system() -> None:
     """Docstring of `TestSystem`: as for `ComponentSystem`."""
     options: Any = {"time_limit": 2.0, "memory_limit": "1 GiB"}

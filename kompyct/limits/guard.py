@@ -11,8 +11,8 @@ from _thread import get_ident
 from collections.abc import Callable
 from contextlib import ExitStack, _AsyncGeneratorContextManager, _GeneratorContextManager
 from functools import partial, wraps
-from types import FrameType
-from typing import Any, NoReturn, ParamSpec, Self, TypeVar
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 from weakref import ref
 
 from kompyct.errors import ArgumentTypeError, LimitError
@@ -77,7 +77,17 @@ class Guard:
 
     __slots__ = ("_by_hand", "_entered", "_ladder", "_made", "_step", "_whole")
 
-    __exit__ = _Leaving()
+    if TYPE_CHECKING:
+
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None: ...
+
+    else:
+        __exit__ = _Leaving()
 
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
