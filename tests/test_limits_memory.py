@@ -7,6 +7,7 @@ was run. Memory is taken by mappings of the test's own, so that it is given back
 # What is guarded is a block, of more than a line.
 # ruff: noqa: PT012
 
+# pyright: reportPossiblyUnboundVariable=false
 from __future__ import annotations
 
 import mmap
