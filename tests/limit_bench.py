@@ -31,7 +31,7 @@ class LimitBench(Bench):
         """A ref of a started `Holder` that is recovered from its last snapshot."""
         notes = options.pop("notes", None)
         recovery = options.pop("recovery", from_snapshot)
-        options.setdefault("name", f"holder {next(_numbers)}")
+        options.setdefault("name", f"limited {next(_numbers)}")
         factory = options.pop("factory", partial(Holder, state, notes, recovery, hooks))
         ref = self.system.create(factory, **options)
         self.system.start(ref).result(LIMIT)

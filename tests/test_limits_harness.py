@@ -5,13 +5,13 @@ The long form is `python -m tests.harness.limits races`.
 
 from __future__ import annotations
 
-import random
+import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.harness.limits import MUTANTS, run
+from tests.harness.limits import MUTANTS
 from tests.harness.planting import Mutant
 
 
@@ -19,11 +19,15 @@ from tests.harness.planting import Mutant
 def test_no_interrupt_comes_after_its_block() -> None:
     """RELIABILITY 2: Given blocks of all kinds that end at their deadline, on the main thread and
     in several at once, then no interrupt is late, lost or twice, and no lock stays taken."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    findings = run(1_500, seed)
-    assert findings.broken == [], f"seed {seed}"
-    assert findings.interrupted > 100
-    assert findings.at_exit > 5
+    # In a process of its own: what hooks there are into the collector here would lose interrupts.
+    command = [sys.executable, "-m", "tests.harness.limits", "races", "--count", "1500"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    last = ran.stdout.splitlines()[-1]
+    found = re.match(r"1500 races, (\d+) interrupted, (\d+) of them while leaving; 0 broken", last)
+    assert found is not None, ran.stdout
+    assert int(found[1]) > 100
+    assert int(found[2]) > 5
 
 
 @pytest.mark.timeout(120)
