@@ -39,7 +39,7 @@ from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
 from kompyct.reports import identity
-from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
+from kompyct.root import EndAll, RootSupervisor, Undelivered
 from kompyct.waiting import here, result_of
 
 if TYPE_CHECKING:
@@ -344,8 +344,8 @@ class Runtime:
     def _make_supervisor(
         self, publisher: Publisher, on_undelivered: Callable[[str, Any], object] | None
     ) -> Cell:
-        def make() -> ComponentSupervisor:
-            return ComponentSupervisor(publisher, on_undelivered, self)
+        def make() -> RootSupervisor:
+            return RootSupervisor(publisher, on_undelivered, self)
 
         cell = Cell(self, 0, "supervisor", make, self._core, Options())
         cell.component = cell.make(make)

@@ -26,7 +26,7 @@ LAYERS = (
     "component facts faults history lost ref registration registry saved stored timers writer",
     "backends backends.manual backends.pool backends.process backends.thread cell ending faulting "
     "limited overdue probation remote reports requests signals stand_in",
-    "claims creation publisher pykka_actors recovery stalls supervisor",
+    "claims creation publisher pykka_actors recovery root stalls",
     "child_cell child_runtime far inside runtime service system",
     "__main__ commands testing "
     "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "
@@ -82,7 +82,7 @@ LONGER = {
     "faults": (435, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (360, "the kinds of ref, each a few lines beside the one they derive from"),
     "runtime": (455, "the parts of a system and their order at the end, in one place"),
-    "supervisor": (370, "what follows a fault, and the order of the end, are one protocol"),
+    "root": (370, "what follows a fault, and the order of the end, are one protocol"),
     "system": (525, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (385, "the thread that looks after children, and all it may hear"),

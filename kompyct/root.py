@@ -79,7 +79,7 @@ class _Overdue:
     component_id: int
 
 
-class ComponentSupervisor(Component[Any]):
+class RootSupervisor(Component[Any]):
     """The root supervisor of a system. It has no restart limit of its own (S-08)."""
 
     def __init__(
