@@ -79,6 +79,34 @@ def go_on(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Future[None]:
         VersionError: it was pickled under another Python; the same.
     """
     runtime = cell.runtime
+    context = _take_up(cell, snapshots)
+    history = cell.history
+    history.active = False
+    future: Future[None] = Future()
+    history.waiters += ((future, True),)
+    with runtime.signals:  # a start that `create` was asked for comes after the recovery
+        cell.control = tuple(signal for signal in cell.control if signal is not START[0])
+    runtime.registry.add(cell)
+    cell.flag.release()
+    if cell.control and cell.flag.acquire(False):  # a ref got out of it, by its name
+        cell.backend.wake(cell)
+    runtime.supervise(context)
+    return future
+
+
+def go_on_in_turn(cell: Cell, snapshots: tuple[Snapshot, ...]) -> None:
+    """Have `cell`, a child whose turn this is, recovered from `snapshots` and started.
+
+    Raises: as `go_on`.
+    """
+    context = _take_up(cell, snapshots)
+    cell.history.active = True
+    cell.runtime.supervise(context)
+
+
+def _take_up(cell: Cell, snapshots: tuple[Snapshot, ...]) -> FaultContext[Any]:
+    """Let `cell` be what is stored, as if it had just faulted."""
+    runtime = cell.runtime
     writer, stored = runtime.writer, cell.stored
     assert writer is not None
     assert stored is not None
@@ -104,19 +132,9 @@ def go_on(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Future[None]:
     cell.recovery = registration
     cell.state = State.FAULTY
     history = cell.history
-    history.active = False
     history.fault = context
     history.claimed = True
-    future: Future[None] = Future()
-    history.waiters += ((future, True),)
-    with runtime.signals:  # a start that `create` was asked for comes after the recovery
-        cell.control = tuple(signal for signal in cell.control if signal is not START[0])
-    runtime.registry.add(cell)
-    cell.flag.release()
-    if cell.control and cell.flag.acquire(False):  # a ref got out of it, by its name
-        cell.backend.wake(cell)
-    runtime.supervise(context)
-    return future
+    return context
 
 
 def wait_until_recovered(cell: Cell, claimed: Future[None]) -> None:

@@ -2,6 +2,9 @@
 
 The root supervisor is a component, and a fault is an ordinary message to it. It never runs users'
 code except `on_event` and `on_undelivered`: recovery functions are run by `RecoveryJob`.
+
+It has every recovery function called, also those of components in a tree; of such a component it
+then tells the supervisor, which charges the restart and decides who comes back with it.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from kompyct.facts import FaultKind
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import Answer, FaultContext, RecoveryHandler
 from kompyct.lifecycle import Phase, State, Status
+from kompyct.news import News, Verdict
 from kompyct.publisher import Publisher
 from kompyct.recovery import Decision, LateRecovery, RecoveryJob
 from kompyct.reports import faulted, identity
+from kompyct.restart import RestartLimit
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
@@ -41,8 +46,12 @@ RESTART = Answer.RESTART
 ESCALATE = Answer.ESCALATE
 IGNORE = Answer.IGNORE
 SHUTDOWN = FaultKind.SHUTDOWN
+SIBLING = FaultKind.SIBLING
 RETIRED = Status.RETIRED
 
+
+CLAIMED = RestartLimit()
+"""How often a child may try to go on from what an earlier process stored of it."""
 
 MAX_RECOVERIES = 8
 """Recoveries that run or hang at once; others wait, and when so many hang, the fallback applies to
@@ -143,16 +152,23 @@ class RootSupervisor(Component[Any]):
         runtime = self._runtime
         name = type(fault.exception).__qualname__
         publish = self._publisher.publish
+        parent = cell.parent
+        history = cell._history
         if runtime.stopping:
             self._publish_fault(fault)
             self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
+        elif parent is not None and not cell.order and history is not None and not history.claimed:
+            publish(faulted(fault))  # in its first start, which has failed then
+            parent.hear(News.FAILED, cell, fault)
         elif facts.fault_class is UNRECOVERABLE:
             publish(faulted(fault))
-            history = cell._history
             if history is not None and history.claimed:
                 self._give_up(fault, f"unrecoverable {name}", history)
             else:
                 self._end(fault, f"unrecoverable {name}")
+        elif facts.registration is None and (parent is not None or cell.is_supervisor):
+            self._publish_fault(fault)
+            self._ask_parent(Verdict(fault, None))
         elif facts.registration is None:
             publish(faulted(fault))
             publish(events.NoRecoveryFunction(*identity(cell), name))
@@ -167,7 +183,7 @@ class RootSupervisor(Component[Any]):
                 self._begin_waiting()
 
     def _publish_fault(self, fault: FaultContext[Any]) -> None:
-        if fault.kind is not SHUTDOWN:  # which is none (S-26)
+        if fault.kind not in (SHUTDOWN, SIBLING):  # which are none (S-26)
             self._publisher.publish(faulted(fault))
 
     def _begin_waiting(self) -> None:
@@ -191,6 +207,10 @@ class RootSupervisor(Component[Any]):
         name = type(fault.exception).__qualname__
         if handler is None:
             handler = self._fallback(fault, decision.error)
+        if fault.kind is SIBLING:  # what went down with others comes back with them
+            call = handler.call if handler.answer is RESTART else None
+            cell.signal(signals.rebuild, fault, call)
+            return
         answer = handler.answer
         if decision.superseded and answer is RESTART:
             refused = (*identity(cell), "its recovery created another one of its name")
@@ -205,8 +225,7 @@ class RootSupervisor(Component[Any]):
             if history.claimed:  # to whoever creates it (S-25)
                 self._give_up(fault, f"{name}, escalated", history)
                 return
-            self._end(fault, f"{name}, escalated")
-            self._runtime.escalate(as_raised(fault.exception, cell.path))
+            self._ask_parent(Verdict(fault, ESCALATE))
         elif answer is IGNORE:
             self._publisher.publish(events.FaultIgnored(*identity(cell), name))
             left_as = _unfinished(fault) if history.claimed else RETIRED
@@ -221,7 +240,9 @@ class RootSupervisor(Component[Any]):
         self, fault: FaultContext[Any], handler: RecoveryHandler, history: History
     ) -> None:
         cell = fault._facts.cell
-        budget = cell.options.budget
+        # Of a child without one of its own only the restarts of its supervisor count; but nobody
+        # counts those yet while it goes on from what is stored.
+        budget = CLAIMED if history.claimed and cell.parent is not None else cell.options.budget
         name = type(fault.exception).__qualname__
         if fault.phase is KILL:
             reason = "it was being killed"
@@ -244,7 +265,24 @@ class RootSupervisor(Component[Any]):
                 self._end(fault, reason)
             return
         history.restarts = charged
-        cell.signal(signals.rebuild, fault, handler.call)
+        if cell.parent is not None and not history.claimed:
+            self._ask_parent(Verdict(fault, RESTART, handler.call))
+        else:
+            cell.signal(signals.rebuild, fault, handler.call)
+
+    def _ask_parent(self, verdict: Verdict) -> None:
+        """Let the supervisor above the component decide; above all others stands the system."""
+        fault = verdict.fault
+        cell = fault._facts.cell
+        if cell.parent is not None:
+            cell.parent.hear(News.DECIDED, cell, verdict)
+            return
+        name = type(fault.exception).__qualname__
+        if verdict.answer is None:  # a supervisor without a policy has given up (S-08)
+            self._publisher.publish(events.Escalated(*identity(cell), name))
+        self._end(fault, f"{name}, escalated")
+        if not getattr(cell, "is_told", False):  # of a supervisor
+            self._runtime.escalate(as_raised(fault.exception, cell.path))
 
     def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:
         cell = fault._facts.cell
@@ -309,7 +347,8 @@ class RootSupervisor(Component[Any]):
         if self._ending is not None:
             return  # under way; the system shares the future
         self._ending = order
-        self._to_end = self._runtime.registry.in_start_order()
+        cells = self._runtime.registry.in_start_order()
+        self._to_end = [cell for cell in cells if cell.parent is None]  # they end their children
         self._end_next()
 
     def _end_next(self) -> None:
@@ -335,6 +374,8 @@ class RootSupervisor(Component[Any]):
 
     def _await(self, cell: Cell, until: int | None) -> None:
         self._awaited = cell.id
+        if until is None and cell.is_supervisor:
+            return  # it gives each of its children time, and the shutdown has its own limit
         clock = self._runtime.clock
         overdue = _Overdue(cell.id)
         tell = self._runtime.tell_supervisor

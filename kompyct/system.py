@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from kompyct import signals
-from kompyct.backends import check_kind
 from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.codecs import DumpsLoads, codec_for
@@ -31,6 +30,7 @@ from kompyct.options import (
     Options,
     Overflow,
     check_durability,
+    check_kind,
     checked_memory_limit,
     checked_options,
     checked_time_limit,
@@ -40,6 +40,7 @@ from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
 from kompyct.service import run_until_signalled
+from kompyct.supervisor import ComponentSupervisor, check_placement
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
@@ -262,6 +263,9 @@ class ComponentSystem:
                 )
         if name is not None:
             check_name(name)
+        if isinstance(factory, ComponentSupervisor):
+            for spec in factory.children:
+                check_placement(spec, target.kind, runtime.kind)
         cell = runtime.new_cell(name, factory, target, options)
         if start:
             cell.control = START  # nobody else knows the cell yet
@@ -306,7 +310,8 @@ class ComponentSystem:
         """Pause the component: it keeps its state, messages wait for the next start.
 
         Returns: a future, done when `on_stop` has returned, at once if there is nothing to stop;
-            it raises `ComponentFaultError` if that faulted.
+            it raises `ComponentFaultError` if that faulted, and `ArgumentError` for a supervisor,
+            which cannot be paused.
         """
         return self._signal(self._cell(ref), signals.stop)
 

@@ -82,6 +82,7 @@ class Making:
     system: str
     id: int
     name: str | None
+    path: str
     incarnation: int
     active_period: int
     position: int
