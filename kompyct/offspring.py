@@ -100,7 +100,7 @@ class Offspring:
             cell.signal(signals.rebuild, verdict.fault, verdict.call)
         elif key in self.ended_by_themselves:
             self.ended_by_themselves.discard(key)
-            cell.signal(signals.bring_back, None)
+            cell.signal(signals.begin_afresh)
         else:
             cell.signal(signals.bring_back, cause)
 

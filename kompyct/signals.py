@@ -193,18 +193,14 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News) -> None:
 
 
 def bring_back(cell: Cell, cause: BaseException | None) -> None:
-    """Make another incarnation of a component that has been kept.
+    """Make another incarnation of a component that has been kept, as its function wants.
 
-    With what it had registered, as at a fault; `cause` is what its sibling, or its supervisor,
-    faulted with. Without `cause` it begins afresh, since it has ended by itself.
+    `cause` is what its sibling, or its supervisor, faulted with; None: that ended by itself.
     """
     if cell.state is not FAULTY:
         return
     history = cell.history
     history.active = True
-    if cause is None:
-        _begin_afresh(cell)
-        return
     error = SiblingFaultError(f"component {cell.path!r} is restarted with others")
     error.__cause__ = cause
     history.fault = context = brought_back(cell, error)
@@ -221,7 +217,11 @@ def finish(cell: Cell, reason: str, error: str | None, left_as: Status) -> None:
         destroy(cell, reason, error)
 
 
-def _begin_afresh(cell: Cell) -> None:
+def begin_afresh(cell: Cell) -> None:
+    """Make another incarnation of a component that has ended by itself, and is permanent."""
+    if cell.state is not FAULTY:
+        return
+    cell.history.active = True
     cell.recovery = None
     stored = cell.stored
     if stored is not None:  # its end by itself retires what it had (S-26)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kompyct import creation, signals
+from kompyct import creation, events, signals
 from kompyct.ending import close_box, settle
 from kompyct.errors import ArgumentError
 from kompyct.faulting import fault
 from kompyct.lifecycle import Ending, Phase, State, Status
 from kompyct.offspring import Manner
+from kompyct.reports import identity
 
 if TYPE_CHECKING:
     from kompyct.component import Component
@@ -86,6 +87,19 @@ def _suspend(cell: SupervisorCell, _: Ending, brutal: bool) -> None:
         cell.end_children(SUSPEND, Manner(Ending.PARENT, brutal))
 
 
+def _begin_afresh(cell: SupervisorCell) -> None:
+    if cell.state is not FAULTY:
+        return
+    cell.incarnation += 1
+    try:
+        cell.component = cell.make(cell.factory)
+    except BaseException as exception:
+        fault(cell, exception, Phase.CREATE)
+        return
+    cell.begin_children()
+    cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
+
+
 def _rebuild(
     cell: SupervisorCell,
     context: FaultContext[Any],
@@ -122,6 +136,7 @@ INSTEAD: dict[Callable[..., None], Callable[..., None]] = {
     signals.stop: _stop,
     signals.kill: _kill,
     signals.suspend: _suspend,
+    signals.begin_afresh: _begin_afresh,
     signals.rebuild: _rebuild,
     signals.end: _end,
 }

@@ -82,6 +82,7 @@ def _left(parent: SupervisorCell, cell: Cell, _: object) -> None:
     if not parent.offspring.has(cell) or supervision is None or _is_stopping(parent, key):
         return  # what it was told meanwhile comes next
     parent.offspring.ended_by_themselves.add(key)
+    parent.cause = None
     parent.do(supervision.went_down(key, Exit.NORMAL, parent.now))
 
 
@@ -91,6 +92,7 @@ def _kept(parent: SupervisorCell, cell: Cell, _: object) -> None:
     key = key_of(cell)
     parent.offspring.silence(key)
     parent.offspring.ended_by_themselves.discard(key)
+    parent.offspring.answers.pop(key, None)
     if parent.supervision is not None:
         parent.do(parent.supervision.stopped(key, parent.now))
 
@@ -136,8 +138,9 @@ def _decided(parent: SupervisorCell, cell: Cell, verdict: Verdict) -> None:
         or history is None
         or history.fault is not context
         or key not in supervision.members
+        or _is_stopping(parent, key)
     ):
-        return  # it was ended meanwhile
+        return  # it was ended meanwhile, or is told to go down with others
     exception = context.exception
     parent.cause = exception
     parent.offspring.answers[key] = verdict
