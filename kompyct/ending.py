@@ -154,13 +154,14 @@ def close_kept(
     go_on()
 
 
-def abandon(cell: Cell) -> Registration | None:
+def abandon(cell: Cell) -> tuple[Registration | None, list[Any]]:
     """Go on without `cell`, whose turn hangs in users' code; by its supervisor.
 
     Its name is free, asks fail, and what its thread still does is ignored: it is no incarnation
     any more (S-06). When that comes back, the cell ends as it was told.
 
-    Returns: what the component had registered.
+    Returns: what the component had registered, and the messages that wait. Those that its turn
+        has taken out with the one in hand stay there until its thread comes back.
     """
     component = cell.component
     registration = cell.recovery
@@ -173,7 +174,9 @@ def abandon(cell: Cell) -> Registration | None:
     if type(cell.box) is not ClosedBox:
         cell.box = ClosedBox(cell.refuse, cell.box)
     cell.runtime.registry.remove(cell)
-    return registration
+    # The turn hangs outside of its mailbox, which it looks at anew when it comes back.
+    backlog, cell.backlog = cell.backlog or [], None
+    return registration, [*backlog[::-1], *cell.box.take(len(cell.box))]
 
 
 def refuse(cell: Cell, message: Any) -> None:

@@ -7,13 +7,14 @@ supervisor as `News`.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompyct import creation, events, signals
 from kompyct.clock import SECOND, Alarm
-from kompyct.ending import abandon
+from kompyct.ending import abandon, bury
 from kompyct.errors import KompyctError
+from kompyct.faulting import fail_asks
 from kompyct.lifecycle import Ending, State, Status
 from kompyct.news import Gone, News, Verdict
 from kompyct.reports import identity
@@ -47,6 +48,14 @@ class Manner:
     shutdown: bool = False
 
 
+class Overdue(NamedTuple):
+    """A child that has used up its time to end in that manner."""
+
+    cell: Cell
+    spec: ChildSpec
+    manner: Manner
+
+
 class Nobody:
     """Stands for the cell of a child that has none."""
 
@@ -74,6 +83,7 @@ class Offspring:
         self.failures: dict[Key, BaseException] = {}  # why those that are going did not start
         self.leaving: set[Key] = set()  # those whose `GONE` is still to come
         self.later: set[Key] = set()  # to be created when the one before is gone
+        self._kept: dict[Key, bool] = {}  # whether those that were told to end are kept
         self._parent = parent
         self._backend = backend  # of those whose spec names none
         self._alarms: dict[Key, Alarm] = {}  # of delays, and of children that are ending
@@ -169,59 +179,62 @@ class Offspring:
             self._parent.hear(News.GONE, Nobody(key), Gone(None, None))
             return
         seconds = spec.shutdown_seconds
-        brutal = manner.brutal or seconds == 0
+        if seconds == 0:
+            manner = replace(manner, brutal=True)
         self.answers.pop(key, None)
+        self._kept[key] = keep
         try:
-            self._tell_to_end(key, cell, manner, brutal=brutal, keep=keep)
+            self._tell_to_end(key, cell, manner, keep=keep)
         except RuntimeError:  # there is no thread for it
             self._leave_behind(key, cell, spec, keep=keep)
             return
-        if cell.is_supervisor and brutal:
+        if cell.is_supervisor and manner.brutal:
             return  # it does the same to its children, and then it is gone
-        if brutal:
-            self._give_time(key, FORCE, cell, spec, keep=keep, forced=True)
+        if manner.brutal:
+            self._set_alarm(key, FORCE, News.OVERDUE, Overdue(cell, spec, manner))
         elif seconds is not None and not manner.drain:
-            self._give_time(key, round(seconds * SECOND), cell, spec, keep=keep, forced=False)
+            time = round(seconds * SECOND)
+            self._set_alarm(key, time, News.OVERDUE, Overdue(cell, spec, manner))
 
-    def _tell_to_end(
-        self, key: Key, cell: Cell, manner: Manner, *, brutal: bool, keep: bool
-    ) -> None:
+    def hurry(self, key: Key, spec: ChildSpec, manner: Manner) -> None:
+        """A child that was told to end is to do so in another manner."""
+        if key in self.cells:
+            self.have_end(key, spec, manner, keep=self._kept.get(key, False))
+
+    def _tell_to_end(self, key: Key, cell: Cell, manner: Manner, *, keep: bool) -> None:
         if keep:
-            cell.signal(signals.suspend, manner.why, brutal)
+            cell.signal(signals.suspend, manner.why, manner.brutal)
             return
         self.leaving.add(key)
-        drain = manner.drain and not brutal
-        cell.signal(signals.kill, None, brutal, drain, manner.shutdown, manner.why)
+        drain = manner.drain and not manner.brutal
+        cell.signal(signals.kill, None, manner.brutal, drain, manner.shutdown, manner.why)
 
-    def _give_time(
-        self, key: Key, time: int, cell: Cell, spec: ChildSpec, *, keep: bool, forced: bool
-    ) -> None:
-        self._set_alarm(key, time, News.OVERDUE, (cell, spec, keep, forced))
-
-    def is_overdue(
-        self, key: Key, cell: Cell, spec: ChildSpec, *, keep: bool, forced: bool
-    ) -> None:
+    def is_overdue(self, key: Key, overdue: Overdue) -> None:
         """It has used up its time: have it end without a hook; or go on without it."""
+        cell, spec, manner = overdue
         if self.cells.get(key) is not cell:
             return
-        if forced:
+        keep = self._kept.get(key, False)
+        if manner.brutal:
             self._leave_behind(key, cell, spec, keep=keep)
             return
-        self._tell_to_end(key, cell, Manner(Ending.PARENT), brutal=True, keep=keep)
+        manner = replace(manner, brutal=True)
+        self._tell_to_end(key, cell, manner, keep=keep)
         if not cell.is_supervisor:
             # A process is ended by force, which takes its time.
             time = 10 * FORCE if cell.backend.kind == "process" else FORCE
-            self._give_time(key, time, cell, spec, keep=keep, forced=True)
+            self._set_alarm(key, time, News.OVERDUE, Overdue(cell, spec, manner))
 
     def _leave_behind(self, key: Key, cell: Cell, spec: ChildSpec, *, keep: bool) -> None:
         """Go on without a child that does not end; what it still does is ignored."""
         runtime = self._parent.runtime
         runtime.emit(events.Abandoned(*identity(cell)))
         runtime.count_abandoned()
-        registration = abandon(cell)
+        registration, waiting = abandon(cell)
         del self.cells[key]
         self.leaving.discard(key)
         if not keep:
+            bury(cell, waiting, cell.reason)
             self._parent.hear(News.GONE, Nobody(key), Gone(None, None))
             return
         heir = self._new_cell(key, spec)  # what it had saved is for another one
@@ -237,6 +250,9 @@ class Offspring:
             if heir.name is not None:
                 runtime.registry.take_name(heir, heir.path)
         runtime.registry.add(heir)
+        heir.put_back(fail_asks(heir, waiting))
+        # When its thread comes back it is to end, not to wait for another incarnation.
+        cell.add_signal((signals.kill, (None, True, False, True)), first=True)
         self.cells[key] = heir
         self._parent.hear(News.KEPT, heir)
 

@@ -227,8 +227,8 @@ class SupervisorCell(Cell):
         self.do(supervision.end(self.now, keep=fate == SUSPEND))
         if is_ending and not manner.drain:  # now it may be brutal, or without waiting any more
             for key, member in tuple(supervision.members.items()):
-                if member.standing is Standing.STOPPING and key in self.offspring.cells:
-                    self.offspring.have_end(key, member.spec, manner, keep=False)
+                if member.standing is Standing.STOPPING:
+                    self.offspring.hurry(key, member.spec, manner)
 
     def conclude(self) -> None:
         """End itself, once nothing of its children is under way any more."""

@@ -196,8 +196,9 @@ class Supervision:
         if member.standing is Standing.RESTARTING:
             self._cancel(key, member)
         self._side_by_side.discard(key)
-        member.by_request = ""
-        self._lay_down(key, member, release=False)
+        by_request, member.by_request = member.by_request, ""
+        never_ran = by_request == "add"  # it went down with others before it had started
+        self._lay_down(key, member, release=never_ran, forget=never_ran)
         return self._go_on(now)
 
     def due(self, key: Key, ticket: int, now: int) -> list[Action]:

@@ -267,7 +267,9 @@ class ComponentSystem:
             for spec in factory.children:
                 check_placement(spec, target.kind, runtime.kind)
         cell = runtime.new_cell(name, factory, target, options)
-        if start:
+        if start and cell.is_supervisor:
+            cell.add_signal(START[0])
+        elif start:
             cell.control = START  # nobody else knows the cell yet
         if not make_first(cell, fresh=fresh):  # it has gone on from what was stored of it
             if runtime.stopping:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct import events
 from kompyct.children import Restart, decided_by
-from kompyct.errors import ComponentCreateError, RestartLimitError
+from kompyct.errors import ChildError, ComponentCreateError, RestartLimitError
 from kompyct.faults import Answer, FaultContext
 from kompyct.lifecycle import State
 from kompyct.news import Gone, News, Verdict
-from kompyct.offspring import Nobody, key_of
+from kompyct.offspring import Nobody, Overdue, key_of
 from kompyct.ref import ref_to
 from kompyct.reports import identity
 from kompyct.signals import end
@@ -50,6 +50,8 @@ def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultCon
         return
     key = key_of(cell)
     if isinstance(detail, FaultContext):  # its `on_start` raised: first it has to end
+        if cell._history is None or cell._history.fault is not detail:
+            return  # it was told to go down meanwhile
         parent.offspring.failures[key] = detail.exception
         parent.offspring.leaving.add(key)
         name = type(detail.exception).__qualname__
@@ -93,8 +95,17 @@ def _kept(parent: SupervisorCell, cell: Cell, _: object) -> None:
     parent.offspring.silence(key)
     parent.offspring.ended_by_themselves.discard(key)
     parent.offspring.answers.pop(key, None)
-    if parent.supervision is not None:
-        parent.do(parent.supervision.stopped(key, parent.now))
+    supervision = parent.supervision
+    if supervision is not None:
+        parent.do(supervision.stopped(key, parent.now))
+        if key not in supervision.members:
+            parent.replies.refuse(key, _ended_early(parent, key))
+
+
+def _ended_early(parent: SupervisorCell, key: Key) -> ChildError:
+    return ChildError(
+        f"child {key!r} of supervisor {parent.path!r} was ended before it had started"
+    )
 
 
 def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
@@ -118,7 +129,7 @@ def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
         parent.replies.give_terminated(key)
         offspring.create(key, supervision.members[key].spec)
         return
-    parent.replies.give(key, lambda: None)
+    parent.replies.refuse(key, _ended_early(parent, key))
     if supervision is None:
         parent.conclude()
     elif detail.error is None or _is_stopping(parent, key):
@@ -191,10 +202,9 @@ def _due(parent: SupervisorCell, key: Key, ticket: int) -> None:
         parent.do(parent.supervision.due(key, ticket, parent.now))
 
 
-def _overdue(parent: SupervisorCell, key: Key, detail: tuple[Cell, ChildSpec, bool, bool]) -> None:
-    cell, spec, keep, forced = detail
+def _overdue(parent: SupervisorCell, key: Key, overdue: Overdue) -> None:
     if _is_stopping(parent, key):
-        parent.offspring.is_overdue(key, cell, spec, keep=keep, forced=forced)
+        parent.offspring.is_overdue(key, overdue)
 
 
 def _is_stopping(parent: SupervisorCell, key: Key) -> bool:

@@ -86,7 +86,7 @@ LONGER = {
     "ref": (360, "the kinds of ref, each a few lines beside the one they derive from"),
     "runtime": (470, "the parts of a system and their order at the end, in one place"),
     "root": (410, "what follows a fault, and the order of the end, are one protocol"),
-    "system": (525, "the public face: two thirds of it are docstrings"),
+    "system": (540, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (385, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
