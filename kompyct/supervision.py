@@ -264,22 +264,42 @@ class Supervision:
         return [Start(key)]
 
     def _deal_with(self, key: Key, member: Member, exit: Exit, now: int) -> None:
+        comes_back = self._comes_back(member.spec.restart, exit)
         if self.outcome is not None:
             member.standing = Standing.STOPPED
-        elif self._plan and self._plan[0].what != "wait" and _Step("stop", key) not in self._plan:
+        elif _Step("stop", key) in self._plan:
+            self._lie_with_others(key, member)
+        elif self._plan and (self.is_busy or (comes_back and not self._is_plan_in_group(key))):
             # Not what the plan is about, or it has come back in it: afterwards.
             member.standing = Standing.RESTARTING
             member.ticket += 1
             self._down.append((key, member.ticket, exit))
-        elif _Step("stop", key) in self._plan:
-            member.standing = Standing.STOPPED  # the plan brings it back, with the others
-        elif self._comes_back(member.spec.restart, exit):
+        elif comes_back:
             self._restart(key, member, now)
         else:
             self._cancel(key, member)
             self._lay_down(key, member)
             if member.spec.significant and self._is_last_that_counts():
                 self._end(Outcome.AUTO_SHUTDOWN, keep=False)
+
+    def _lie_with_others(self, key: Key, member: Member) -> None:
+        """It is down already: the plan brings it back, unless it is temporary."""
+        if member.spec.restart is TEMPORARY:
+            self._lay_down(key, member)
+        else:
+            member.standing = Standing.STOPPED
+
+    def _group(self, key: Key) -> list[Key]:
+        """Who is restarted with that child, and itself, in start order."""
+        if self._strategy in (Strategy.ONE_FOR_ONE, Strategy.DYNAMIC):
+            return [key]
+        keys = list(self.members)
+        return keys[keys.index(key) :] if self._strategy is Strategy.REST_FOR_ONE else keys
+
+    def _is_plan_in_group(self, key: Key) -> bool:
+        """Whether a restart of that child's group starts all that the plan would start."""
+        group = self._group(key)
+        return all(step.key in group for step in self._plan if step.what == "start")
 
     @staticmethod
     def _comes_back(restart: object, exit: Exit) -> bool:
@@ -303,9 +323,7 @@ class Supervision:
                 member.standing = Standing.STARTING
                 self._actions.append(Start(key))
             return
-        keys = list(self.members)
-        if self._strategy is Strategy.REST_FOR_ONE:
-            keys = keys[keys.index(key) :]
+        keys = self._group(key)
         member.standing = Standing.RESTARTING
         self._plan = deque(_Step("stop", other) for other in reversed(keys) if other != key)
         if delay:
@@ -412,7 +430,7 @@ class Supervision:
             self._plan.popleft()
             member.ticket += 1
             if standing is Standing.RESTARTING:
-                member.standing = Standing.STOPPED
+                self._lie_with_others(key, member)
             return True
         if what == "wait":
             if member.standing is Standing.RESTARTING and not delay:

@@ -382,8 +382,9 @@ class ComponentSystem:
 
         Each by its stored recovery function, as `create` does it, on the system's own backend and
         with the default budget; those that were active are started. Call it once everything that
-        the program creates by itself has been created. What cannot go on stays in the store and
-        is reported by an event `NotRecovered`.
+        the program creates by itself has been created: what had been added to a supervisor goes
+        on below that, as a transient child. What cannot go on stays in the store and is reported
+        by an event `NotRecovered`.
 
         Returns: refs of those that were recovered, or have ended as their functions wanted.
 

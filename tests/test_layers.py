@@ -93,7 +93,7 @@ LONGER = {
     "far": (360, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),
     "signals": (355, "all that a cell may be told, each in a few lines"),
-    "supervision": (460, "who starts and stops when: one state, and no part makes sense alone"),
+    "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
     "supervising": (390, "the life of a supervisor, and what it does at each action"),
     "stand_in": (510, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (425, "the other side of the same protocol"),
