@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from kompyct.children import Restart
@@ -93,6 +94,7 @@ class Supervision:
         self._backoff = backoff
         self._random = random
         self._plan: deque[_Step] = deque()
+        self._tickets = count(1)
         self._down: deque[tuple[Key, int, Exit]] = deque()  # to be dealt with after the plan
         self._side_by_side: set[Key] = set()  # what is being stopped in parallel
         self._keep = False  # whether children are kept when it ends
@@ -272,7 +274,7 @@ class Supervision:
         elif self._plan and (self.is_busy or (comes_back and not self._is_plan_in_group(key))):
             # Not what the plan is about, or it has come back in it: afterwards.
             member.standing = Standing.RESTARTING
-            member.ticket += 1
+            member.ticket = next(self._tickets)
             self._down.append((key, member.ticket, exit))
         elif comes_back:
             self._restart(key, member, now)
@@ -343,12 +345,12 @@ class Supervision:
 
     def _wait(self, key: Key, member: Member, delay: int) -> None:
         member.standing = Standing.RESTARTING
-        member.ticket += 1
+        member.ticket = next(self._tickets)
         self._actions.append(Wait(key, delay, member.ticket))
 
     def _cancel(self, key: Key, member: Member) -> None:
         """Let it not be started by a delay or the plan."""
-        member.ticket += 1
+        member.ticket = next(self._tickets)
         if any(step.key == key for step in self._plan):
             self._plan = deque(step for step in self._plan if step.key != key)
 
@@ -428,7 +430,7 @@ class Supervision:
             if standing is Standing.STOPPING:
                 return False
             self._plan.popleft()
-            member.ticket += 1
+            member.ticket = next(self._tickets)
             if standing is Standing.RESTARTING:
                 self._lie_with_others(key, member)
             return True
