@@ -18,7 +18,7 @@ class ChildInfo:
         id: as in its spec.
         ref: reaches it; None if it does not run and has nothing to come back to.
         state: "starting", "running", "restarting", "stopping" or "stopped".
-        incarnation: which one runs, or ran last; 0 if none ever did.
+        incarnation: which one runs, or ran last; 0 if there is no component.
         restarts: within the window of its own budget, or of the supervisor's restart limit.
         is_supervisor: whether it is a tree of its own.
         spec: how it is made.

@@ -72,7 +72,9 @@ def decided_by(policy: Policy, exception: BaseException) -> OnFault | None:
     One that could not travel from another process counts by the names of its classes (S-15).
     """
     if isinstance(exception, RemoteError):
-        by_name = {f"{cls.__module__}.{cls.__qualname__}": policy[cls] for cls in policy}
+        by_name: dict[str, OnFault] = {
+            f"{cls.__module__}.{cls.__qualname__}": policy[cls] for cls in policy
+        }
         for name in exception.types:
             if name in by_name:
                 return by_name[name]
