@@ -88,7 +88,7 @@ class RestartChild(Request[ComponentRef[Any] | None]):
     Raises, to the asker:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
         ComponentCreateError: it could not be started; its spec stays.
-        ArgumentError: children of a dynamic supervisor are not kept to be started again.
+        ChildError: children of a dynamic supervisor are not kept to be started again.
         SupervisorEndingError: the supervisor is ending.
     """
 
@@ -101,7 +101,7 @@ class DeleteChild(Request[None]):
 
     Raises, to the asker:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
-        ArgumentError: of a dynamic supervisor.
+        ChildError: of a dynamic supervisor.
         SupervisorEndingError: the supervisor is ending.
     """
 
