@@ -272,6 +272,10 @@ class ChildCell(Cell):
         """Nothing: the parent has what was not taken in hand."""
         return []
 
+    def types(self) -> tuple[type, ...]:
+        """None: the parent looks at what is left."""
+        return ()
+
     def put_back(self, messages: Sequence[Any]) -> None:
         """Nothing: the parent sends it again."""
 

@@ -97,8 +97,8 @@ class ComponentRecovered(Event):
         handled_since_snapshot: messages and ticks handled since the save, the one in hand
             included; None if there was no snapshot.
         redelivered: messages that waited for the new incarnation.
-        failed: asks that failed at the fault.
-        dropped: messages in hand that are gone; 0 or 1.
+        failed: queued asks that failed at the fault, and queued tells with `OnRestart.FAIL`.
+        dropped: 1 for a message in hand that is gone, and queued tells with `OnRestart.DROP`.
         downtime: seconds from the fault until the new incarnation had started.
         attempt: which attempt with this registration it was.
         suspect: as in `FaultContext`.

@@ -18,7 +18,7 @@ turned round once into `backlog`, a stack: taking a prefix again and again would
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kompyct.errors import MailboxFullError
@@ -86,6 +86,16 @@ class Mailbox:
                 messages += self.backlog[::-1]
                 self.backlog = None
         return messages
+
+    def types(self) -> Iterable[type]:
+        """The types of what waits, each once. By the holder of the flag."""
+        box = self.box
+        types = [*map(type, box if type(box) is list else box.every())]
+        types += map(type, self.backlog or ())
+        try:
+            return set(types)
+        except BaseException:  # a metaclass that cannot be hashed
+            return dict(zip(map(id, types), types, strict=True)).values()
 
     def waiting(self) -> int:
         """How many messages wait; right only for the holder of the flag, else a hint."""
@@ -155,6 +165,11 @@ class BoundedBox:
             self._exempt -= _is_exempt(message)
         return message
 
+    def every(self) -> Sequence[Any]:
+        """All that wait."""
+        with self._lock:
+            return tuple(self._messages)
+
     def put_back(self, messages: Sequence[Any]) -> None:
         with self._lock:
             self._messages[:0] = messages
@@ -192,6 +207,10 @@ class ClosedBox:
         chunk: list[Any] = late[:count]
         del late[:count]
         return chunk
+
+    def every(self) -> Sequence[Any]:
+        """Nothing that would meet another incarnation."""
+        return ()
 
     def put_back(self, messages: Sequence[Any]) -> None:
         for message in messages:

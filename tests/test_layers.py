@@ -96,7 +96,7 @@ LONGER = {
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
     "supervising": (390, "the life of a supervisor, and what it does at each action"),
     "stand_in": (510, "what is sent, kept, heard and recalled is one protocol"),
-    "child_cell": (425, "the other side of the same protocol"),
+    "child_cell": (430, "the other side of the same protocol"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (515, "all system calls on durable files: one place for one thing"),
     "errors": (430, "all of them, in one tree"),
