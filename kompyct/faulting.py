@@ -166,16 +166,26 @@ def _settle_queued(cell: Cell, facts: Facts, comes_back: bool) -> None:
     has_asks = cell.has_asks
     if has_asks:  # else an ask that has come since would lose its mark
         cell.has_asks = False  # before the look: an ask that comes now sets it again
-    # A look at the types costs 16 ns a message; at the messages themselves, ten times that.
-    refused = comes_back and any(on_restart(kind) in (DROP, FAIL) for kind in cell.types())
+    history = cell.history
+    refused = False
+    if comes_back:
+        # What the last fault has looked at waits still, but for what was handled since: so many
+        # faults with many messages behind them cost no more than one. Of a process, and of a
+        # bounded mailbox, messages may go unhandled, so all are looked at.
+        in_order = type(cell.box) is list and cell.backend.kind != "process"
+        known = max(history.looked_at - cell.handled, 0) if in_order else 0
+        types, waiting = cell.types(known)
+        history.looked_at = cell.handled + waiting
+        refused = any(on_restart(kind) in (DROP, FAIL) for kind in types)
     if not has_asks and not refused:
         return
-    waiting = cell.take_all()
-    kept = fail_asks(cell, waiting, comes_back=comes_back)
-    facts.failed += len(waiting) - len(kept)
-    if refused:
+    queued = cell.take_all()
+    kept = fail_asks(cell, queued, comes_back=comes_back)
+    facts.failed += len(queued) - len(kept)
+    if comes_back:
         kept = _refuse_tells(cell, kept, facts)
     cell.put_back(kept)
+    history.looked_at = cell.handled + len(kept)
 
 
 def _refuse_tells(cell: Cell, waiting: list[Any], facts: Facts) -> list[Any]:

@@ -87,15 +87,22 @@ class Mailbox:
                 self.backlog = None
         return messages
 
-    def types(self) -> Iterable[type]:
-        """The types of what waits, each once. By the holder of the flag."""
-        box = self.box
-        types = [*map(type, box if type(box) is list else box.every())]
-        types += map(type, self.backlog or ())
+    def types(self, known: int) -> tuple[Iterable[type], int]:
+        """The types, each once, of what waits but for the `known` oldest; and how many wait.
+
+        By the holder of the flag. It costs 16 ns for each that is not known.
+        """
+        box = self.box if type(self.box) is list else self.box.every()
+        backlog = self.backlog or []
+        older = len(backlog)
+        rest = min(max(known - older, 0), len(box))
+        newer = box[rest:]  # once: senders append
+        types = [*map(type, newer), *map(type, backlog[: max(older - known, 0)])]
+        waiting = older + rest + len(newer)
         try:
-            return set(types)
+            return set(types), waiting
         except BaseException:  # a metaclass that cannot be hashed
-            return dict(zip(map(id, types), types, strict=True)).values()
+            return dict(zip(map(id, types), types, strict=True)).values(), waiting
 
     def waiting(self) -> int:
         """How many messages wait; right only for the holder of the flag, else a hint."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kompyct import OnRestart, Request, events
+from kompyct import OnRestart, Request, RestartLimit, events
 from kompyct.errors import ArgumentTypeError, ComponentDestroyedError, RestartingError
 from kompyct.mailbox import Mailbox
 from kompyct.messages import on_restart
@@ -203,7 +203,61 @@ def test_a_mailbox_names_each_type_once() -> None:
     mailbox = Mailbox()
     mailbox.box = [Add("a"), 1, MoodyNote("m")] * 3000
     mailbox.backlog = [Add("b")] * 1000
-    assert sorted(kind.__name__ for kind in mailbox.types()) == ["Add", "MoodyNote", "int"]
-    mailbox.box = [Add("a"), 1]
-    mailbox.backlog = None
-    assert set(mailbox.types()) == {Add, int}
+    types, waiting = mailbox.types(0)
+    assert sorted(kind.__name__ for kind in types) == ["Add", "MoodyNote", "int"]
+    assert waiting == 10_000
+
+
+@pytest.mark.parametrize("known", range(12))
+def test_a_mailbox_leaves_out_what_is_known(known: int) -> None:
+    """Given ten messages of ten types, five of them in the backlog, then all but the oldest that
+    are known, each in its turn; and ten wait."""
+    kinds = [type(f"Kind{number}", (), {}) for number in range(10)]
+    mailbox = Mailbox()
+    mailbox.backlog = [kind() for kind in reversed(kinds[:5])]
+    mailbox.box = [kind() for kind in kinds[5:]]
+    types, waiting = mailbox.types(known)
+    assert (set(types), waiting) == (set(kinds[known:]), 10)
+
+
+def test_what_comes_between_two_faults_is_seen_at_the_second(
+    bench: LimitBench, notes: Notes
+) -> None:
+    """`OnRestart`: Given a second fault in what was queued at the first, then DROP and FAIL that
+    were sent in between are refused at it; by then they were queued."""
+    ref = bench.started(notes=notes, recovery=again)
+    ref.ask(Do(save_only, (notes, tell_and_restart)))
+    bench.system.stop(ref).result(LIMIT)
+    for line in ("one", "two", "three", "four"):
+        ref.tell(Do(note, (notes, line)))
+        if line in ("one", "three"):
+            ref.tell(Do(fail))
+    bench.system.start(ref)
+    bench.until(lambda: len(bench.of(events.ComponentRecovered, ref)) == 2)
+    assert ref.ask(Do(note, (notes, "end"))) is None
+    lines = [line for line in notes.lines() if line not in ("start", "stop")]
+    assert lines == ["one", "two", "three", "four", "end"]
+    counts = [(letters.types, letters.count) for letters in bench.of(events.DeadLetters, ref)]
+    assert counts == [(("DoOrDrop",), 1), (("DoOrFail",), 1)]
+
+
+@pytest.mark.parametrize("backend", ["thread", "pool", "manual"], indirect=True)
+def test_what_one_fault_has_looked_at_the_next_does_not(
+    bench: LimitBench, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PERFORMANCE, "100,000 faults": Given 300 messages that fault each, then the first fault
+    looks at the 299 behind it, and the others at nothing."""
+    ref = passive(bench, notes, budget=RestartLimit(1000, 60.0))
+    looks: list[int] = []
+    types = Mailbox.types
+
+    def count(mailbox: Mailbox, known: int) -> Any:
+        looks.append(mailbox.waiting() - known)
+        return types(mailbox, known)
+
+    monkeypatch.setattr(Mailbox, "types", count)
+    for _ in range(300):
+        ref.tell(Do(fail))
+    bench.system.start(ref)
+    bench.until(lambda: ref.incarnation == 301)
+    assert looks == [299, *[0] * 299]
