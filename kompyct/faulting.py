@@ -12,6 +12,7 @@ from kompyct.errors import RestartingError, is_callers
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import Envelope, OnRestart, on_restart
+from kompyct.poison import counted, faults_of, set_aside
 from kompyct.registration import Registration
 from kompyct.reports import (
     benign_error,
@@ -123,14 +124,20 @@ def fault(
     if elsewhere is None:  # there it counts what was taken in hand
         cell.handled -= len(rest)
     redelivered = comes_back and message is not None and _wants(message) is REDELIVER
-    if redelivered:
-        rest.insert(0, message)
+    faults = faults_of(message)
+    limit = cell.options.poison_after
+    if redelivered and (limit is None or faults < limit):
+        rest.insert(0, message if limit is None else counted(message, faults))
     elif phase is RECEIVE and not (elsewhere is not None and elsewhere.at_rest):
         facts.dropped = 1
     cell.put_back(rest)
     _settle_queued(cell, facts, comes_back)
     # After the look at the queued asks: what this asker sends next is sent later (S-16).
-    if type(message) is Envelope and message.is_asked and not redelivered:
+    poisonous = None
+    if redelivered:
+        if limit is not None and faults >= limit:
+            poisonous = set_aside(context, message, faults)
+    elif type(message) is Envelope and message.is_asked:
         message.fail(exception)
     facts.pending = cell.waiting()
     failed_restart = history.fault is not None
@@ -139,7 +146,13 @@ def fault(
         runtime.emit(restart_failed(context))
     if is_callers(exception):
         runtime.note_interrupt(exception)
-    close_kept(cell, component, exception, lambda: runtime.supervise(context))
+
+    def go_on() -> None:
+        runtime.supervise(context)
+        if poisonous is not None:
+            runtime.emit(poisonous)
+
+    close_kept(cell, component, exception, go_on)
 
 
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:

@@ -25,7 +25,7 @@ class OnRestart(Enum):
     In hand, it is gone, and an ask fails with what was raised (S-16)."""
     REDELIVER = "redeliver"
     """Queued or in hand, told or asked, the next incarnation gets it, what was in hand first: at
-    least once."""
+    least once. In hand at too many faults it is set aside, see `ComponentSystem.poison`."""
     DROP = "drop"
     """For what is worthless when it is late. Queued, a tell becomes a dead letter, which the
     recovery report counts as dropped. Everything else as DEFAULT."""
