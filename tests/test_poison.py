@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from kompyct import Component, ComponentRef, PoisonMessage, RestartLimit, events, poison
+from kompyct import (
+    ChildSpec,
+    Component,
+    ComponentRef,
+    ComponentSupervisor,
+    PoisonMessage,
+    RestartLimit,
+    events,
+    poison,
+)
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -41,10 +50,12 @@ from tests.process.components import (
     DoAgain,
     Gate,
     Get,
+    Holder,
     Notes,
     again,
     die,
     fail,
+    from_snapshot,
     leave,
     segfault,
 )
@@ -518,6 +529,26 @@ def test_it_holds_beside_other_options(bench: LimitBench) -> None:
     bench.until(lambda: not ref.is_alive)
     assert bench.event(events.RestartLimitReached).max_restarts == 2
     assert len(bench.system.poison()) == 3
+
+
+def test_a_child_of_a_supervisor_has_a_limit_of_its_own(bench: LimitBench) -> None:
+    """Issue 6: Given `poison_after` in a child's spec, then it holds for that child, and its
+    supervisor goes on; a bad value is refused when the spec is made."""
+    factory = partial(Holder, "kept", None, from_snapshot)
+    spec = ChildSpec(id="child", factory=factory, poison_after=2)
+    tree = ComponentSupervisor([spec], restart_limit=RestartLimit(5, 60.0))
+    root = bench.system.create(tree, name="tree")
+    bench.system.start(root).result(LIMIT)
+    child = bench.system.find("tree/child")
+    assert child is not None
+    child.tell(DoAgain(fail))
+    (event,) = set_aside(bench)
+    assert (event.path, event.faults) == ("tree/child", 2)
+    assert child.ask(Get(), timeout=LIMIT) == "kept"
+    bench.system.resend(1)
+    assert [event.faults for event in set_aside(bench, 2)] == [2, 2]
+    with pytest.raises(ArgumentError, match="poison_after is 0"):
+        ChildSpec(id="child", factory=factory, poison_after=0)
 
 
 @pytest.mark.parametrize("wrong", [0, -1])
