@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kompyct.lifecycle import Ending, Phase, State
     from kompyct.messages import OnRestart, Request
     from kompyct.needed import NOT_NEEDED
+    from kompyct.poison import PoisonMessage
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
@@ -59,6 +60,7 @@ _MODULES = {
     "NOT_NEEDED": "needed",
     "OnRestart": "messages",
     "Phase": "lifecycle",
+    "PoisonMessage": "poison",
     "Recoverable": "errors",
     "RecoveryHandler": "faults",
     "Request": "messages",
@@ -96,6 +98,7 @@ __all__ = [
     "KompyctError",
     "OnRestart",
     "Phase",
+    "PoisonMessage",
     "Recoverable",
     "RecoveryHandler",
     "Request",

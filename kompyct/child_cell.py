@@ -272,6 +272,10 @@ class ChildCell(Cell):
         """Nothing: the parent has what was not taken in hand."""
         return []
 
+    def types(self, known: int) -> tuple[tuple[type, ...], int]:
+        """None: the parent looks at what is left."""
+        return (), 0
+
     def put_back(self, messages: Sequence[Any]) -> None:
         """Nothing: the parent sends it again."""
 

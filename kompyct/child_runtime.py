@@ -51,7 +51,11 @@ class ChildRuntime:
         self.codec = decode(making.codec)
         self.durability = making.durability
         self.system = FarSystem(making.system, loop.parent, loop)
-        self.options = Options(time_limit=making.time_limit, memory_limit=making.memory_limit)
+        self.options = Options(
+            time_limit=making.time_limit,
+            memory_limit=making.memory_limit,
+            poison_after=None,  # the parent counts
+        )
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)
         self.late_replies = LateReplies()

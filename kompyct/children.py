@@ -11,6 +11,7 @@ from kompyct.clock import nanoseconds
 from kompyct.errors import ArgumentError, ArgumentTypeError, RemoteError
 from kompyct.needed import NotNeeded
 from kompyct.options import (
+    POISON_AFTER,
     Fallback,
     Options,
     Overflow,
@@ -105,7 +106,7 @@ class ChildSpec:
         policy: what to do about which exceptions if it has no recovery function: "restart",
             "end" or "escalate". Asked before the supervisor's.
         backend, fallback, mailbox_limit, overflow, inline_asks, standby, overlap, time_limit,
-            memory_limit: as for `ComponentSystem.create`.
+            memory_limit, poison_after: as for `ComponentSystem.create`.
 
     Raises:
         ArgumentError, ArgumentTypeError: for bad values.
@@ -130,6 +131,7 @@ class ChildSpec:
     overlap: bool = False
     time_limit: float | None = None
     memory_limit: int | str | None = None
+    poison_after: int | None = POISON_AFTER
 
     def __post_init__(self) -> None:
         what = f"the spec of child {self.id!r}"
@@ -181,6 +183,7 @@ class ChildSpec:
             and self.mailbox_limit is None
             and self.time_limit is None
             and self.memory_limit is None
+            and self.poison_after is POISON_AFTER
             and self.fallback == "end"
             and self.overflow == "error"
             and not (self.inline_asks or self.standby or self.overlap)
@@ -196,6 +199,7 @@ class ChildSpec:
             overlap=self.overlap,
             time_limit=checked_time_limit(self.time_limit) or defaults.time_limit,
             memory_limit=checked_memory_limit(self.memory_limit) or defaults.memory_limit,
+            poison_after=self.poison_after,
         )
 
     @property

@@ -33,6 +33,7 @@
     ├── ComponentFaultError           what somebody waited for faulted
     ├── ComponentDestroyedError       the component has ended for good
     ├── RestartingError               the ask was queued when the component faulted
+    ├── PoisonMessageError            the ask was in hand at too many faults
     ├── AskTimeoutError               (TimeoutError) no reply in time
     ├── AskCircleError                asks that wait for each other
     ├── MailboxFullError              a bounded mailbox is full
@@ -189,6 +190,10 @@ class ComponentDestroyedError(KompyctError):
 
 class RestartingError(KompyctError):
     """The ask was queued when the component faulted; it was not handled and may be sent again."""
+
+
+class PoisonMessageError(KompyctError):
+    """The component faulted again and again with this ask in hand; the last cause is chained."""
 
 
 class AskTimeoutError(KompyctError, TimeoutError):

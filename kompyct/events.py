@@ -97,8 +97,9 @@ class ComponentRecovered(Event):
         handled_since_snapshot: messages and ticks handled since the save, the one in hand
             included; None if there was no snapshot.
         redelivered: messages that waited for the new incarnation.
-        failed: asks that failed at the fault.
-        dropped: messages in hand that are gone; 0 or 1.
+        failed: queued asks that failed at the fault, and queued tells with `OnRestart.FAIL`.
+        dropped: 1 for a message in hand that is gone or set aside, and queued tells with
+            `OnRestart.DROP`.
         downtime: seconds from the fault until the new incarnation had started.
         attempt: which attempt with this registration it was.
         suspect: as in `FaultContext`.
@@ -276,6 +277,32 @@ class DeadLetters(Event):
         return (
             f"{self.count} dead letters for component {self.path!r} "
             f"({', '.join(self.types)}): {self.reason}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSetAside(Event):
+    """A message was in hand at `poison_after` faults; no further incarnation gets it.
+
+    Attributes:
+        message_type: the name of its type.
+        faults: at how many it was in hand.
+        error: the type of what was raised at the last.
+        number: in `ComponentSystem.poison`; None for an ask, which has failed instead.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+
+    message_type: str
+    faults: int
+    error: str
+    number: int | None
+
+    def __str__(self) -> str:
+        where = "its asker is told" if self.number is None else f"kept as number {self.number}"
+        return (
+            f"a {self.message_type} was in hand at {self.faults} faults of component "
+            f"{self.path!r}, the last with {self.error}; it is set aside, {where}"
         )
 
 

@@ -117,8 +117,8 @@ class Facts:
         self.in_hand = False
         self.since_snapshot = 0  # messages handled since the save, the one in hand included
         self.pending = 0
-        self.failed = 0  # queued asks that failed
-        self.dropped = False  # whether the message in hand is gone
+        self.failed = 0  # queued asks that failed, and tells that wanted to
+        self.dropped = 0  # queued tells that wanted to be, and the message in hand if it is gone
         self.decoded: Any = UNREAD
         self.older_decoded: Any = UNREAD
         self.elsewhere: Elsewhere | None = None  # of a component in another process

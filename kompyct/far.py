@@ -327,6 +327,18 @@ class FarSystem:
         """See `ComponentSystem.flush`."""
         self._parent.call("flush")
 
+    def poison(self) -> Any:
+        """See `ComponentSystem.poison`."""
+        return self._parent.call("poison")
+
+    def resend(self, number: int) -> None:
+        """See `ComponentSystem.resend`."""
+        self._parent.call("resend", number)
+
+    def discard_poison(self, number: int) -> None:
+        """See `ComponentSystem.discard_poison`."""
+        self._parent.call("discard_poison", number)
+
     def shutdown(self, timeout: float | None = 30.0, *, drain: float = 0.0) -> None:
         """See `ComponentSystem.shutdown`; it only sets this going."""
         lock_timeout(timeout)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kompyct.ending import close_kept
+from kompyct.ending import bury, close_kept
 from kompyct.errors import RestartingError, is_callers
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State, Status
-from kompyct.messages import Envelope, OnRestart
+from kompyct.messages import Envelope, OnRestart, on_restart
+from kompyct.poison import counted, faults_of, set_aside
 from kompyct.registration import Registration
 from kompyct.reports import (
     benign_error,
@@ -23,6 +24,7 @@ from kompyct.reports import (
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
+    from kompyct.facts import Facts
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
@@ -35,7 +37,10 @@ CLEAN = Status.CLEAN
 UNFINISHED = Status.UNFINISHED
 BENIGN = FaultClass.BENIGN
 RECOVERABLE = FaultClass.RECOVERABLE
+DEFAULT = OnRestart.DEFAULT
 REDELIVER = OnRestart.REDELIVER
+DROP = OnRestart.DROP
+FAIL = OnRestart.FAIL
 
 _TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
@@ -118,15 +123,21 @@ def fault(
     rest = list(left)
     if elsewhere is None:  # there it counts what was taken in hand
         cell.handled -= len(rest)
-    redelivered = comes_back and message is not None and _is_redelivered(message)
-    if redelivered:
-        rest.insert(0, message)
-    else:
-        facts.dropped = phase is RECEIVE
+    redelivered = comes_back and message is not None and _wants(message) is REDELIVER
+    faults = faults_of(message)
+    limit = cell.options.poison_after
+    if redelivered and (limit is None or faults < limit):
+        rest.insert(0, message if limit is None else counted(message, faults))
+    elif phase is RECEIVE and not (elsewhere is not None and elsewhere.at_rest):
+        facts.dropped = 1
     cell.put_back(rest)
-    facts.failed = _fail_asks(cell, comes_back)
+    _settle_queued(cell, facts, comes_back)
     # After the look at the queued asks: what this asker sends next is sent later (S-16).
-    if type(message) is Envelope and message.is_asked and not redelivered:
+    poisonous = None
+    if redelivered:
+        if limit is not None and faults >= limit:
+            poisonous = set_aside(context, message, faults)
+    elif type(message) is Envelope and message.is_asked:
         message.fail(exception)
     facts.pending = cell.waiting()
     failed_restart = history.fault is not None
@@ -135,7 +146,13 @@ def fault(
         runtime.emit(restart_failed(context))
     if is_callers(exception):
         runtime.note_interrupt(exception)
-    close_kept(cell, component, exception, lambda: runtime.supervise(context))
+
+    def go_on() -> None:
+        runtime.supervise(context)
+        if poisonous is not None:
+            runtime.emit(poisonous)
+
+    close_kept(cell, component, exception, go_on)
 
 
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
@@ -152,24 +169,50 @@ def _class_of(cell: Cell, exception: BaseException) -> FaultClass:
     return RECOVERABLE if fault_class is BENIGN else fault_class
 
 
-def _is_redelivered(message: Any) -> bool:
-    """Whether the type of `message` asks to meet the next incarnation, see `OnRestart`."""
-    content = message.message if type(message) is Envelope else message
-    try:
-        return getattr(type(content), "on_restart", None) is REDELIVER
-    except BaseException:  # a metaclass with a mind of its own
-        return False
+def _wants(message: Any) -> OnRestart:
+    """What the type of `message` wants at a fault."""
+    return on_restart(type(message.message if type(message) is Envelope else message))
 
 
-def _fail_asks(cell: Cell, comes_back: bool) -> int:
-    """Fail the asks that are queued, but for those to be redelivered; returns how many."""
-    if not cell.has_asks:
-        return 0
-    cell.has_asks = False  # before the look: an ask that comes now sets it again
-    waiting = cell.take_all()
-    kept = fail_asks(cell, waiting, comes_back=comes_back)
+def _settle_queued(cell: Cell, facts: Facts, comes_back: bool) -> None:
+    """Deal with what is queued and does not meet the next incarnation; `facts` counts it."""
+    has_asks = cell.has_asks
+    if has_asks:  # else an ask that has come since would lose its mark
+        cell.has_asks = False  # before the look: an ask that comes now sets it again
+    history = cell.history
+    refused = False
+    if comes_back:
+        # What the last fault has looked at waits still, but for what was handled since: so many
+        # faults with many messages behind them cost no more than one. Of a process, and of a
+        # bounded mailbox, messages may go unhandled, so all are looked at.
+        in_order = type(cell.box) is list and cell.backend.kind != "process"
+        known = max(history.looked_at - cell.handled, 0) if in_order else 0
+        types, waiting = cell.types(known)
+        history.looked_at = cell.handled + waiting
+        refused = any(on_restart(kind) in (DROP, FAIL) for kind in types)
+    if not has_asks and not refused:
+        return
+    queued = cell.take_all()
+    kept = fail_asks(cell, queued, comes_back=comes_back)
+    facts.failed += len(queued) - len(kept)
+    if comes_back:
+        kept = _refuse_tells(cell, kept, facts)
     cell.put_back(kept)
-    return len(waiting) - len(kept)
+    history.looked_at = cell.handled + len(kept)
+
+
+def _refuse_tells(cell: Cell, waiting: list[Any], facts: Facts) -> list[Any]:
+    """Make dead letters of the tells in `waiting` whose types want it; returns the rest."""
+    kept: list[Any] = []
+    letters: dict[OnRestart, list[Any]] = {DROP: [], FAIL: []}
+    for message in waiting:
+        is_ask = type(message) is Envelope and message.is_asked
+        letters.get(DEFAULT if is_ask else _wants(message), kept).append(message)
+    facts.dropped += len(letters[DROP])
+    facts.failed += len(letters[FAIL])
+    for wants, unwanted in letters.items():
+        bury(cell, unwanted, f"queued when it faulted, with OnRestart.{wants.name}")
+    return kept
 
 
 def fail_asks(cell: Cell, waiting: list[Any], *, comes_back: bool = True) -> list[Any]:
@@ -183,7 +226,7 @@ def fail_asks(cell: Cell, waiting: list[Any], *, comes_back: bool = True) -> lis
     for message in waiting:
         if type(message) is not Envelope or not message.is_asked:
             kept.append(message)
-        elif comes_back and _is_redelivered(message):
+        elif comes_back and _wants(message) is REDELIVER:
             kept.append(message)
             cell.has_asks = True
         else:

@@ -19,7 +19,7 @@ class History:
 
     __slots__ = (
         "active", "claimed", "ending", "error", "fault", "killed", "left_as", "letters",
-        "recovered_at", "restarts", "waiters",
+        "looked_at", "recovered_at", "restarts", "waiters",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class History:
         self.error: BaseException | None = None  # what waiters get in the end, if on_kill faulted
         self.active = False  # whether the next incarnation is to be started
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
+        self.looked_at = 0  # the how-many-th message is the last whose type a fault has looked at
         self.recovered_at: int | None = None  # when the present incarnation had started
         self.claimed = False  # whether it is still to go on from what an earlier process stored
         self.ending: Ending | None = None  # why it is

@@ -7,16 +7,31 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
+from kompyct.errors import ArgumentTypeError
+
 R = TypeVar("R")
 
 
 class OnRestart(Enum):
-    """What becomes of a message that meets a fault, in hand or queued."""
+    """What becomes of a message that meets a fault of its component, in hand or queued.
+
+    The class attribute `on_restart` of its type says it. What is sent after the fault waits for
+    the next incarnation, whatever its type. If there will be none, tells become dead letters and
+    asks fail with `ComponentDestroyedError`. No ask is ever left without an answer.
+    """
 
     DEFAULT = "default"
-    """A queued tell follows the next incarnation; a queued ask fails; what is in hand is gone."""
+    """Queued, a tell meets the next incarnation, and an ask fails with `RestartingError` at once.
+    In hand, it is gone, and an ask fails with what was raised (S-16)."""
     REDELIVER = "redeliver"
-    """The next incarnation gets it, also when it was in hand: at least once."""
+    """Queued or in hand, told or asked, the next incarnation gets it, what was in hand first: at
+    least once. In hand at too many faults it is set aside, see `ComponentSystem.poison`."""
+    DROP = "drop"
+    """For what is worthless when it is late. Queued, a tell becomes a dead letter, which the
+    recovery report counts as dropped. Everything else as DEFAULT."""
+    FAIL = "fail"
+    """For what another incarnation must not do. Queued, a tell becomes a dead letter, which the
+    recovery report counts as failed, as it does queued asks. Everything else as DEFAULT."""
 
 
 class Request(Generic[R]):
@@ -29,6 +44,22 @@ class Request(Generic[R]):
     __slots__ = ()
 
     on_restart: ClassVar[OnRestart] = OnRestart.DEFAULT
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not isinstance(cls.on_restart, OnRestart):
+            raise ArgumentTypeError(
+                f"{cls.__qualname__}.on_restart is {cls.on_restart!r}; give a member of OnRestart"
+            )
+
+
+def on_restart(kind: type) -> OnRestart:
+    """What messages of that type, which may be anybody's, want at a fault."""
+    try:
+        wanted = getattr(kind, "on_restart", None)
+    except BaseException:  # a metaclass with a mind of its own
+        return OnRestart.DEFAULT
+    return wanted if type(wanted) is OnRestart else OnRestart.DEFAULT
 
 
 class Done(Protocol):

@@ -13,6 +13,9 @@ from kompyct.restart import RestartLimit
 GENERATIONS = 3
 """Snapshots kept of a component, the newest included."""
 
+POISON_AFTER = 3
+"""Faults with the same message in hand after which it is set aside."""
+
 Durability = Literal["memory", "durable"]
 Overflow = Literal["error", "drop_new", "drop_old"]
 Fallback = Literal["end", "restart", "escalate"]
@@ -62,6 +65,8 @@ class Options:
         overlap: whether the next incarnation may start while the crashed one is still ending.
         time_limit: nanoseconds that each message may take; None for no limit.
         memory_limit: bytes its process may use while it handles a message; None for no limit.
+        poison_after: faults with the same message in hand after which that is set aside; None for
+            never.
     """
 
     budget: RestartLimit = field(default_factory=RestartLimit)
@@ -73,6 +78,7 @@ class Options:
     overlap: bool = False
     time_limit: int | None = None
     memory_limit: int | None = None
+    poison_after: int | None = POISON_AFTER
 
     @property
     def has_limits(self) -> bool:
@@ -91,6 +97,7 @@ def checked_options(
     overlap: bool = False,
     time_limit: int | None = None,
     memory_limit: int | None = None,
+    poison_after: int | None = POISON_AFTER,
 ) -> Options:
     """The options for what `create` was given.
 
@@ -110,6 +117,15 @@ def checked_options(
             raise ArgumentTypeError(f"mailbox_limit is {mailbox_limit!r}; give a whole number > 0")
         if mailbox_limit < 1:
             raise ArgumentError(f"mailbox_limit is {mailbox_limit}; give a whole number > 0")
+    if poison_after is not None:
+        if isinstance(poison_after, bool) or not isinstance(poison_after, int):
+            raise ArgumentTypeError(
+                f"poison_after is {poison_after!r}; give a whole number of faults >= 1, or None"
+            )
+        if poison_after < 1:
+            raise ArgumentError(
+                f"poison_after is {poison_after}; give a whole number of faults >= 1, or None"
+            )
     return Options(
         budget,
         fallback,  # type: ignore[arg-type]
@@ -120,6 +136,7 @@ def checked_options(
         overlap,
         time_limit,
         memory_limit,
+        poison_after,
     )
 
 

@@ -199,7 +199,7 @@ def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered
         None if age is None else facts.since_snapshot,
         facts.pending,
         facts.failed,
-        int(facts.dropped),
+        facts.dropped,
         (now - facts.time) / SECOND,
         facts.attempt,
         facts.suspect,

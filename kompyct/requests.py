@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from kompyct.stand_in import StandIn
 
 CALLS = frozenset(
-    ("create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown")
-)
+    (
+        "create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown",
+        "poison", "resend", "discard_poison",
+    )
+)  # fmt: skip
 """The methods of the system that a component in another process may call."""
 
 

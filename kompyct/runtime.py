@@ -37,6 +37,7 @@ from kompyct.events import Event
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
 from kompyct.options import Durability, Options, check_kind
+from kompyct.poison import PoisonList
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
@@ -105,6 +106,7 @@ class Runtime:
         self.orders = count(1)  # of starts
         self.options = options or Options()  # of components that are created without any
         self.late_replies = LateReplies()
+        self.poison = PoisonList()
         self.checked_classes: set[type[Component[Any]]] = set()
         self._abandoned = 0  # threads that hang in handlers; under _state
         self.signals = allocate_lock()  # protects the `control` of every cell

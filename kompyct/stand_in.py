@@ -181,6 +181,7 @@ class StandIn(Component[Any]):
         plain = messages
         if asks:
             plain = [m.message if type(m) is Envelope else m for m in messages]
+            asks = {i: ask for i, ask in asks.items() if ask.is_asked}  # or it comes back
         try:
             value = (plain, tuple(asks)) if asks else plain
             count = len(messages)
@@ -428,8 +429,8 @@ class StandIn(Component[Any]):
         self._again = {}  # what is told of those before has been heard by now
         for index in range(frame.messages):
             message = self._sent[first + index]
-            is_ask = type(message) is Envelope
-            content = message.message if is_ask else message
+            content = message.message if type(message) is Envelope else message
+            is_ask = type(message) is Envelope and message.is_asked
             number = frame.number + index
             self._again[number] = message
             try:
@@ -451,7 +452,7 @@ class StandIn(Component[Any]):
 def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:
     """`message` cannot go to another process: fail the ask, or make it a dead letter."""
     content = message.message if type(message) is Envelope else message
-    if type(message) is Envelope:
+    if type(message) is Envelope and message.is_asked:
         error = UnpicklableError(
             f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data, "
             "or objects whose classes are in a module"

@@ -26,6 +26,7 @@ from kompyct.errors import (
 from kompyct.events import Event
 from kompyct.lifecycle import State
 from kompyct.options import (
+    POISON_AFTER,
     Durability,
     Fallback,
     Options,
@@ -45,6 +46,7 @@ from kompyct.supervisor import ComponentSupervisor, check_placement
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.poison import PoisonMessage
     from kompyct.store.snapshots import SnapshotStore
 
 M = TypeVar("M")
@@ -177,6 +179,7 @@ class ComponentSystem:
         overlap: bool = False,
         time_limit: float | None = None,
         memory_limit: int | str | None = None,
+        poison_after: int | None = POISON_AFTER,
         start: bool = False,
         fresh: bool = False,
     ) -> ComponentRef[M]:
@@ -210,6 +213,9 @@ class ComponentSystem:
             memory_limit: bytes, or a text such as "512 MiB"; if its process uses more while it
                 handles a message, the component faults with `FaultKind.MEMORY`, as above. In this
                 process that is the memory of all components together. None for the system's.
+            poison_after: faults, >= 1, with the same message in hand after which that does not
+                come back but is set aside, see `poison`; None: it comes back until the budget is
+                used up. For messages with `OnRestart.REDELIVER`, since others never come back.
             start: start it as well, with nobody waiting for that.
             fresh: leave alone what an earlier process has stored under the name; the first save
                 takes its place.
@@ -246,6 +252,7 @@ class ComponentSystem:
             or overlap
             or time_limit is not None
             or memory_limit is not None
+            or poison_after is not POISON_AFTER
         ):
             options = checked_options(
                 budget,
@@ -257,6 +264,7 @@ class ComponentSystem:
                 overlap=overlap,
                 time_limit=checked_time_limit(time_limit) or options.time_limit,
                 memory_limit=checked_memory_limit(memory_limit) or options.memory_limit,
+                poison_after=poison_after,
             )
             if (standby or overlap) and target.kind != "process":
                 raise ArgumentError(
@@ -365,6 +373,35 @@ class ComponentSystem:
             None,
             runtime.registry.nodes(runtime.clock.now()),
         )
+
+    def poison(self) -> tuple[PoisonMessage, ...]:
+        """The messages that are set aside, the oldest first; also when the system has ended.
+
+        Each was told, has `OnRestart.REDELIVER`, and was in hand at `poison_after` faults of its
+        component, see `create`. An ask of which that is true has failed with `PoisonMessageError`
+        and is not kept. At most 1,000 are; of more, the oldest become dead letters.
+        """
+        return self._runtime.poison.every()
+
+    def resend(self, number: int) -> None:
+        """Tell the message that is set aside as `number` to its component once more.
+
+        It is no longer set aside, and its faults are counted from none.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: there is none of that number.
+            ComponentDestroyedError: the component has ended; the message stays set aside.
+            MailboxFullError: as `tell`; the message stays set aside.
+        """
+        self._runtime.poison.resend(number)
+
+    def discard_poison(self, number: int) -> None:
+        """Forget the message that is set aside as `number`.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: there is none of that number.
+        """
+        self._runtime.poison.take(number)
 
     def flush(self) -> None:
         """Return when everything saved so far is on the disk.

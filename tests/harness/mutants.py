@@ -241,7 +241,16 @@ HARMFUL: tuple[Mutant, ...] = (
         ("FaultFutureFault",),
     ),
     Mutant(
-        "has_asks cleared after the scan", faulting, "_fail_asks",
+        "has_asks cleared where it was not set", faulting, "_settle_queued",
+        """
+        if has_asks:
+            cell.has_asks = False
+        """,
+        "cell.has_asks = False",
+        ("FaultFirstAskFault",),
+    ),
+    Mutant(
+        "has_asks cleared after the scan", faulting, "_settle_queued",
         "cell.put_back(kept)",
         """
         cell.put_back(kept)
@@ -251,8 +260,8 @@ HARMFUL: tuple[Mutant, ...] = (
     ),
     Mutant(
         "asks that are queued at a fault are left", faulting, "fault",
-        "facts.failed = _fail_asks(cell, comes_back)",
-        "facts.failed = 0",
+        "_settle_queued(cell, facts, comes_back)",
+        "pass",
         ("FaultAskFault",),
     ),
     Mutant(

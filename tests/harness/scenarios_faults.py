@@ -75,6 +75,17 @@ class FaultAskFault(World):
         assert isinstance(self.answers["a1"], RestartingError)
 
 
+class FaultFirstAskFault(FaultAskFault):
+    """The same where no ask is waiting yet: its mark is not lost between the two faults."""
+
+    sent = "bad1 a1"
+
+    def __init__(self, stage: Stage) -> None:
+        World.__init__(self, stage)
+        self.before = Future()
+        self.before.set_exception(KeyError())  # which `check` does not count
+
+
 class FaultFuture(World):
     """As a blocking ask; the envelope goes another way."""
 
