@@ -107,7 +107,7 @@ def fault(
         history.active = False
     cell.state = FAULTY
     comes_back = (
-        cell.recovery is not None
+        (cell.recovery is not None or (cell.parent is not None and cell.parent.brings_back(cell)))
         and fault_class is RECOVERABLE
         and phase is not KILL
         and not runtime.stopping

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct import events, supervisor_replies, supervisor_signals, tidings
 from kompyct.cell import Cell, Signal
+from kompyct.children import Restart
 from kompyct.ending import destroy, settle
 from kompyct.errors import (
     ComponentCreateError,
@@ -30,7 +31,7 @@ from kompyct.errors import (
 from kompyct.faulting import fault
 from kompyct.lifecycle import Ending, Phase, State
 from kompyct.news import News
-from kompyct.offspring import Manner, Offspring
+from kompyct.offspring import Manner, Offspring, key_of
 from kompyct.reports import identity, recovered
 from kompyct.strategy import (
     Action,
@@ -103,6 +104,12 @@ class SupervisorCell(Cell):
         self._news.append((news, cell, detail))
         with suppress(RuntimeError):  # there is no thread just now; the next news try again
             self._wake()
+
+    def brings_back(self, cell: Cell) -> bool:
+        """Whether a child that faults comes back without a recovery function, if it may."""
+        supervision = self.supervision
+        member = None if supervision is None else supervision.members.get(key_of(cell))
+        return member is not None and member.spec.restart is not Restart.TEMPORARY
 
     def restarts_left(self, now: int) -> int | None:
         """How many restarts its limit allows at once; None: any number."""

@@ -79,7 +79,7 @@ class Replies:
 
 
 def _wants_end(envelope: Envelope) -> bool:
-    return type(envelope.message) is TerminateChild
+    return type(envelope.message) in (TerminateChild, DeleteChild)
 
 
 def take(cell: SupervisorCell, message: Any) -> None:
@@ -179,8 +179,10 @@ def _delete_child(cell: SupervisorCell, supervision: Supervision, envelope: Enve
     key = _known_static(cell, supervision, envelope.message.child)
     if supervision.members[key].standing is not Standing.RESTARTING:
         _refuse_unless_stopped(cell, supervision, key)
+    cell.replies.promise(key, envelope)
     cell.do(supervision.delete(key, cell.now))
-    answer(envelope, None)
+    if key not in cell.offspring.cells:
+        cell.replies.give_terminated(key)
 
 
 def _known(cell: SupervisorCell, supervision: Supervision, child: object) -> Key:

@@ -126,8 +126,9 @@ def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
     if failure is not None:
         _did_not_start(parent, key, failure)
         return
-    if key in offspring.later and supervision is not None:
-        offspring.later.discard(key)
+    awaited = key in offspring.later and supervision is not None
+    offspring.later.discard(key)
+    if awaited and supervision is not None and key in supervision.members:
         parent.replies.give_terminated(key)
         offspring.create(key, supervision.members[key].spec)
         return

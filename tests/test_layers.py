@@ -95,7 +95,7 @@ LONGER = {
     "signals": (375, "all that a cell may be told, each in a few lines"),
     "offspring": (340, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
-    "supervising": (390, "the life of a supervisor, and what it does at each action"),
+    "supervising": (405, "the life of a supervisor, and what it does at each action"),
     "stand_in": (510, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (430, "the other side of the same protocol"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
