@@ -80,7 +80,7 @@ LONGER = {
     "cell": (435, "the one place that calls users' code; its turn is tuned as a whole"),
     "events": (425, "one small class for each thing that happens, nothing else"),
     "faults": (435, "what a recovery function may look at and answer, most of it docstrings"),
-    "ref": (360, "the kinds of ref, each a few lines beside the one they derive from"),
+    "ref": (370, "the kinds of ref, each a few lines beside the one they derive from"),
     "runtime": (455, "the parts of a system and their order at the end, in one place"),
     "supervisor": (370, "what follows a fault, and the order of the end, are one protocol"),
     "system": (525, "the public face: two thirds of it are docstrings"),
