@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kompyct.faults import FaultContext, RecoveryHandler
     from kompyct.lifecycle import Phase, State
     from kompyct.messages import OnRestart, Request
+    from kompyct.notices import Terminated
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
@@ -40,6 +41,7 @@ _MODULES = {
     "Request": "messages",
     "RestartLimit": "restart",
     "State": "lifecycle",
+    "Terminated": "notices",
     "TreeNode": "registry",
     "Unrecoverable": "errors",
     "adopt": "pykka_actors",
@@ -61,6 +63,7 @@ __all__ = [
     "Request",
     "RestartLimit",
     "State",
+    "Terminated",
     "TreeNode",
     "Unrecoverable",
     "adopt",

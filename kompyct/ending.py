@@ -18,6 +18,7 @@ from kompyct.lifecycle import State, Status
 from kompyct.mailbox import ClosedBox
 from kompyct.messages import NOBODY, Envelope
 from kompyct.reports import identity
+from kompyct.watching import EndReason
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
@@ -52,7 +53,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     """
     runtime = cell.runtime
     history = cell.history
-    cell.reason = reason
+    cell.reason = reason if error is None else EndReason(reason, error)
     history.fault = None
     close_box(cell)
     cell.state = DESTROYED
@@ -70,6 +71,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     cell._history = None
+    runtime.tell_watchers(cell)
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
 
@@ -88,6 +90,7 @@ def discard(cell: Cell) -> None:
     cell.let_go()
     cell.backend = cell.runtime.forget(cell)
     _bury_letters(cell)
+    cell.runtime.tell_watchers(cell)
     cell.backend.wake(cell)
 
 

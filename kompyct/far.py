@@ -33,6 +33,7 @@ from kompyct.waiting import here
 
 if TYPE_CHECKING:
     from kompyct.component import Component
+    from kompyct.notices import Terminated
 
 
 class Parent:
@@ -317,6 +318,10 @@ class FarSystem:
         """See `ComponentSystem.find`."""
         found: ComponentRef[Any] | None = self._parent.call("find", path)
         return found
+
+    def ended(self, ref: ComponentRef[Any]) -> Future[Terminated]:
+        """See `ComponentSystem.ended`."""
+        return self._parent.call_later("ended", ref)
 
     def tree(self) -> Any:
         """See `ComponentSystem.tree`."""

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from kompyct.stand_in import StandIn
 
 CALLS = frozenset(
-    ("create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown")
+    ("create", "ended", "find", "flush", "kill", "recover", "shutdown", "start", "stop", "tree")
 )
 """The methods of the system that a component in another process may call."""
+
+OF_WATCHES = frozenset(("unwatch", "watch"))
+"""Those of `Watches`, for the component itself."""
 
 
 UNREADABLE: Final = "a message that cannot be unpickled"
@@ -57,6 +60,8 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
+    elif kind == protocol.TAKEN:
+        cell.runtime.watches.taken(frame.number)
     elif kind == protocol.GAVE_UP:
         leave(cell, frame.number)
     elif kind == protocol.CALL:
@@ -141,6 +146,8 @@ def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
         if name == "look":
             found = cell.runtime.ref_of(*arguments)
             result: Any = (found.state.value, found.incarnation)
+        elif name in OF_WATCHES:
+            result = getattr(cell.runtime.watches, name)(cell, *arguments)
         elif name in CALLS:
             result = getattr(cell.runtime.system, name)(*arguments, **options)
         else:
@@ -149,9 +156,14 @@ def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
         _reply(child, frame.number, None, error)
         return
     if isinstance(result, Future):
-        result.add_done_callback(lambda done: _reply(child, frame.number, None, done.exception()))
+        result.add_done_callback(lambda done: _reply_with(child, frame.number, done))
     else:
         _reply(child, frame.number, result, None)
+
+
+def _reply_with(child: Child, number: int, done: Future[Any]) -> None:
+    error = done.exception()
+    _reply(child, number, done.result() if error is None else None, error)
 
 
 def _save(stand_in: StandIn, child: Child, number: int) -> None:

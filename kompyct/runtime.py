@@ -41,6 +41,7 @@ from kompyct.registry import Registry
 from kompyct.reports import identity
 from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
 from kompyct.waiting import here, result_of
+from kompyct.watching import Watches
 
 if TYPE_CHECKING:
     import pykka
@@ -97,6 +98,7 @@ class Runtime:
             clock = ManualClock() if kind == "manual" else SystemClock(f"{self.name}-clock")
         self.clock: Clock = clock
         self.registry = Registry()
+        self.watches = Watches()
         self.numbers = count(1)  # of components
         self.orders = count(1)  # of starts
         self.options = options or Options()  # of components that are created without any
@@ -177,6 +179,10 @@ class Runtime:
         """Strike out a component that has ended; returns where it runs from now on."""
         self.registry.remove(cell)
         return self._graveyard
+
+    def tell_watchers(self, cell: Cell) -> None:
+        """Tell those who watch a component that was struck out."""
+        self.watches.tell(cell)
 
     def proxy(self, ref: ComponentRef[Any]) -> pykka.ActorProxy[Any]:
         """See `ComponentRef.proxy`.
@@ -412,6 +418,7 @@ class Runtime:
             if self._supervisor.flag.acquire(False):
                 self._graveyard.wake(self._supervisor)
         finally:  # whatever a clock of the user's, or a bug, does: many may wait for this
+            self.watches.close()
             self.over.set_result(None)
             atexit.unregister(self._at_exit)
 

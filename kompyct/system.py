@@ -43,6 +43,7 @@ from kompyct.service import run_until_signalled
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.notices import Terminated
     from kompyct.store.snapshots import SnapshotStore
 
 M = TypeVar("M")
@@ -338,6 +339,19 @@ class ComponentSystem:
             raise ArgumentTypeError(f"path is {path!r}; give a text")
         cell = self._runtime.registry.find(path)
         return None if cell is None else ref_to(cell)
+
+    def ended(self, ref: ComponentRef[Any]) -> Future[Terminated]:
+        """A future that is done when the component has ended for good, at once if it has.
+
+        What `Component.watch` is for components this is for the rest of a program.
+
+        Raises:
+            ArgumentTypeError: `ref` is no ref.
+        """
+        runtime = self._runtime
+        future = runtime.new_future()
+        runtime.watches.ended(ref, future)
+        return future
 
     def tree(self) -> TreeNode:
         """A picture of the system: its root, with a child for each component."""

@@ -107,6 +107,7 @@ def use(system: ComponentSystem) -> None:
     system.create(adopt(Counter))  # E: no pykka actor
     ComponentSystem(on_event=print_two)  # E: takes one event
     RestartLimit("three")  # E: a number
+    system.ended("counter")  # E: no ref
 
 
 async def use_async(counter: ComponentRef[GetCount | Add]) -> None:

@@ -19,6 +19,7 @@ from kompyct import (
     RecoveryHandler,
     Request,
     RestartLimit,
+    Terminated,
     adopt,
 )
 from kompyct.events import ComponentFaulted, Event
@@ -118,6 +119,10 @@ def use(system: ComponentSystem) -> None:
     adding: ComponentRef[Add] = counter  # a ref takes fewer types of messages where that is asked
     adding.tell(Add(2))
     system.create(adopt(Actor))
+
+
+def send(system: ComponentSystem, counter: ComponentRef[GetCount | GetName | Add]) -> None:
+    assert_type(system.ended(counter).result(), Terminated)
 
 
 async def use_async(counter: ComponentRef[GetCount]) -> None:
