@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kompyct.facts import FaultKind
     from kompyct.fault_classes import FaultClass
     from kompyct.faults import FaultContext, RecoveryHandler
+    from kompyct.groups import Group
     from kompyct.lifecycle import Phase, State
     from kompyct.messages import OnRestart, Request
     from kompyct.notices import Terminated
@@ -33,6 +34,7 @@ _MODULES = {
     "FaultClass": "fault_classes",
     "FaultContext": "faults",
     "FaultKind": "facts",
+    "Group": "groups",
     "KompyctError": "errors",
     "OnRestart": "messages",
     "Phase": "lifecycle",
@@ -55,6 +57,7 @@ __all__ = [
     "FaultClass",
     "FaultContext",
     "FaultKind",
+    "Group",
     "KompyctError",
     "OnRestart",
     "Phase",

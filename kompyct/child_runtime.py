@@ -19,7 +19,7 @@ from kompyct.codecs import decode
 from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.far import FarCell, FarFuture, FarSystem, ToParent
-from kompyct.far_groups import FarWatches
+from kompyct.far_groups import FarGroups, FarWatches
 from kompyct.faults import FaultContext
 from kompyct.messages import LateReplies
 from kompyct.options import Options
@@ -51,8 +51,9 @@ class ChildRuntime:
         self.clock = loop
         self.codec = decode(making.codec)
         self.durability = making.durability
+        self.groups = FarGroups(self)
         self.watches = FarWatches(self)
-        self.system = FarSystem(making.system, loop.parent, loop)
+        self.system = FarSystem(making.system, loop.parent, loop, self.groups)
         self.options = Options(time_limit=making.time_limit, memory_limit=making.memory_limit)
         self.signals = allocate_lock()  # protects the `control` of the cell
         self.orders = count(1)

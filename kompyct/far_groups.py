@@ -1,22 +1,27 @@
-"""How does a component in a process of its own watch others?
+"""How does a component in a process of its own watch others, and use groups?
 
-The table of watches is in the system's process; here is what asks for it.
+The tables of watches and groups are in the system's process; here is what asks for them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kompyct.errors import ArgumentError
+from kompyct.groups import find_group
 from kompyct.lost import LostRuntime
+from kompyct.names import check_not_made
 from kompyct.processes import protocol
 from kompyct.processes.frames import raw
 from kompyct.ref import ComponentRef
+from kompyct.registry import check_name
 from kompyct.watching import target_of
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.far import Parent
+
+M = TypeVar("M")
 
 
 class FarWatches:
@@ -54,3 +59,45 @@ class FarWatches:
                 f"component {target.path!r} belongs to system {target.runtime.name!r}, which this "
                 "component has made in its own process; watch it from a component there"
             )
+
+
+class FarGroup(Generic[M]):
+    """See `Group`; here it has no list of members, which would be old at once."""
+
+    def __init__(self, runtime: Any, name: str) -> None:
+        self._runtime = runtime
+        self.name = name
+
+    def join(self, ref: ComponentRef[M]) -> None:
+        """See `Group.join`."""
+        check_not_made(target_of(ref), f"a member of group {self.name!r}")
+        self._runtime.parent.call("group", self.name, "join", ref)
+
+    def leave(self, ref: ComponentRef[M]) -> None:
+        """See `Group.leave`."""
+        target_of(ref)
+        self._runtime.parent.call("group", self.name, "leave", ref)
+
+    def members(self) -> tuple[ComponentRef[M], ...]:
+        """See `Group.members`."""
+        found: tuple[ComponentRef[M], ...]
+        found = self._runtime.parent.call("group", self.name, "members")
+        return found
+
+    def __repr__(self) -> str:
+        return f"<FarGroup {self.name!r} in {self._runtime.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find_group, (self._runtime.key, self.name)
+
+
+class FarGroups:
+    """See `Groups`."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+
+    def get(self, name: str) -> FarGroup[Any]:
+        """See `Groups.get`."""
+        check_name(name)
+        return FarGroup(self._runtime, name)

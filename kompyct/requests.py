@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from kompyct.stand_in import StandIn
 
 CALLS = frozenset(
-    ("create", "ended", "find", "flush", "kill", "recover", "shutdown", "start", "stop", "tree")
-)
+    (
+        "create", "ended", "find", "flush", "kill", "recover", "register", "shutdown", "start",
+        "stop", "tree", "unregister", "whereis",
+    )
+)  # fmt: skip
 """The methods of the system that a component in another process may call."""
 
+OF_A_GROUP = frozenset(("join", "leave", "members"))
+"""Those of a group; and of `Watches`, for the component itself, the next."""
+
 OF_WATCHES = frozenset(("unwatch", "watch"))
-"""Those of `Watches`, for the component itself."""
 
 
 UNREADABLE: Final = "a message that cannot be unpickled"
@@ -148,6 +153,9 @@ def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
             result: Any = (found.state.value, found.incarnation)
         elif name in OF_WATCHES:
             result = getattr(cell.runtime.watches, name)(cell, *arguments)
+        elif name == "group" and arguments[1] in OF_A_GROUP:
+            group = cell.runtime.groups.get(arguments[0])
+            result = getattr(group, arguments[1])(*arguments[2:])
         elif name in CALLS:
             result = getattr(cell.runtime.system, name)(*arguments, **options)
         else:

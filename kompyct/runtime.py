@@ -32,8 +32,10 @@ from kompyct.errors import (
     UnknownBackendError,
 )
 from kompyct.events import Event
+from kompyct.groups import Groups
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
+from kompyct.names import Names
 from kompyct.options import Durability, Options
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
@@ -98,6 +100,8 @@ class Runtime:
             clock = ManualClock() if kind == "manual" else SystemClock(f"{self.name}-clock")
         self.clock: Clock = clock
         self.registry = Registry()
+        self.names = Names()
+        self.groups = Groups(self)
         self.watches = Watches()
         self.numbers = count(1)  # of components
         self.orders = count(1)  # of starts
@@ -177,6 +181,8 @@ class Runtime:
 
     def forget(self, cell: Cell) -> Graveyard:
         """Strike out a component that has ended; returns where it runs from now on."""
+        self.names.free(cell)
+        self.groups.leave_all(cell)
         self.registry.remove(cell)
         return self._graveyard
 

@@ -9,7 +9,9 @@ from kompyct import ending, faulting, signals, watching
 from kompyct.backends.pool import PoolBackend
 from kompyct.cell import Cell
 from kompyct.component import Component
+from kompyct.groups import Groups
 from kompyct.mailbox import BoundedBox
+from kompyct.names import Names
 from kompyct.recovery import RecoveryJob
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.timers import Timer
@@ -538,7 +540,7 @@ HARMFUL: tuple[Mutant, ...] = (
         "if False:",
         ("KeepLate",),
     ),
-    # -- watches
+    # -- watches, names and groups
     Mutant(
         "a watch is entered without a look whether the end has come", watching, "_enter",
         """
@@ -580,6 +582,18 @@ HARMFUL: tuple[Mutant, ...] = (
         "if self._is_closed or _is_gone(watcher):",
         "if self._is_closed:",
         ("WatchWatcherEnds",),
+    ),
+    Mutant(
+        "a name is registered without a second look", Names, "register",
+        "if cell.state is DESTROYED:",
+        "if False:",
+        ("NameEnd",),
+    ),
+    Mutant(
+        "a component joins without a second look", Groups, "join",
+        "if cell.state is DESTROYED:",
+        "if False:",
+        ("JoinEnd",),
     ),
     *mutants_store.HARMFUL,
 )  # fmt: skip

@@ -51,7 +51,7 @@ _PACKAGE = os.path.dirname(kompyct.__file__)
 
 _CORE = (
     "backends/__init__", "backends/pool", "cell", "claims", "component", "creation", "deadline",
-    "ending", "faulting", "mailbox", "messages", "recovery", "ref", "registry",
+    "ending", "faulting", "groups", "mailbox", "messages", "names", "recovery", "ref", "registry",
     "runtime", "signals", "store/snapshots", "stored", "supervisor", "timers", "waiting",
     "watching", "writer",
 )  # fmt: skip

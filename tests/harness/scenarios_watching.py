@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from kompyct import signals
 from kompyct.cell import Cell
 from kompyct.component import Component
+from kompyct.errors import ComponentDestroyedError
 from kompyct.lifecycle import State
 from kompyct.notices import Terminated
 from kompyct.options import Options
@@ -130,6 +132,55 @@ class WatchWatcherEnds(_Watched):
         super().settle()
         assert not self.shared.watches._of, "a watch of an ended component is kept"
         self.end_it()
+
+
+class NameEnd(World):
+    """A registration meets the end of the component: the name is free afterwards (B-72)."""
+
+    def one(self) -> None:
+        with suppress(ComponentDestroyedError):
+            self.shared.names.register("service", self.cell)
+
+    def two(self) -> None:
+        self.kill()
+        self.backend.drain()
+
+    def check(self) -> None:
+        super().check()
+        names = self.shared.names
+        assert names.whereis("service") is None
+        tables = (names._cells, names._names)
+        assert not any(tables), f"a name of an ended component is kept: {tables}"
+
+
+class JoinEnd(World):
+    """Joining a group meets the end of the component: it is no member afterwards."""
+
+    def one(self) -> None:
+        with suppress(ComponentDestroyedError):
+            self.shared.groups.get("workers").join(self.ref)
+
+    def two(self) -> None:
+        self.kill()
+        self.backend.drain()
+
+    def check(self) -> None:
+        super().check()
+        groups = self.shared.groups
+        assert groups.get("workers").members() == ()
+        assert not groups._of, "a member that has ended is kept"
+
+
+class LeaveEnd(JoinEnd):
+    """Leaving a group meets the end of the component."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self.group = self.shared.groups.get("workers")
+        self.group.join(self.ref)
+
+    def one(self) -> None:
+        self.group.leave(self.ref)
 
 
 class _Watcher(Component[Any]):

@@ -19,8 +19,10 @@ from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.errors import ComponentDestroyedError, MailboxFullError, RestartingError
 from kompyct.faults import FaultContext, RecoveryHandler
+from kompyct.groups import Groups
 from kompyct.lifecycle import State
 from kompyct.messages import LateReplies
+from kompyct.names import Names
 from kompyct.options import Options
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
@@ -193,6 +195,8 @@ class Shared:
         self.graveyard = Graveyard()
         self.key = "explored"
         self.watches = Watches()
+        self.names = Names()
+        self.groups = Groups(self)
         self.on_event: Callable[[Any], object] = lambda event: None
 
     def emit(self, event: Any) -> None:
@@ -210,6 +214,8 @@ class Shared:
         self.letters += messages
 
     def forget(self, cell: Cell) -> Graveyard:
+        self.names.free(cell)
+        self.groups.leave_all(cell)
         return self.graveyard
 
     def tell_watchers(self, cell: Cell) -> None:

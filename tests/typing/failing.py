@@ -107,7 +107,9 @@ def use(system: ComponentSystem) -> None:
     system.create(adopt(Counter))  # E: no pykka actor
     ComponentSystem(on_event=print_two)  # E: takes one event
     RestartLimit("three")  # E: a number
+    system.whereis("counter").tell(Add(1))  # E: it may be None
     system.ended("counter")  # E: no ref
+    system.group("counters").join("counter")  # E: no ref
 
 
 async def use_async(counter: ComponentRef[GetCount | Add]) -> None:

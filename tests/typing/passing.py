@@ -123,6 +123,7 @@ def use(system: ComponentSystem) -> None:
 
 def send(system: ComponentSystem, counter: ComponentRef[GetCount | GetName | Add]) -> None:
     assert_type(system.ended(counter).result(), Terminated)
+    system.register("counter", counter)
 
 
 async def use_async(counter: ComponentRef[GetCount]) -> None:

@@ -42,11 +42,16 @@ class EarlyWatcher(Watcher):
 
 
 class Looker(Watcher):
-    """Notes who has the name of the one that has ended when it hears of that."""
+    """Notes what has the names of the one that has ended when it hears of that."""
 
     def on_receive(self, message: Any) -> object:
         if isinstance(message, Terminated):
-            self.state.append(self.system.find(message.ref.path))
+            system = self.system
+            self.state.append((
+                system.find(message.ref.path),
+                system.whereis("service"),
+                system.group("workers").members(),
+            ))  # fmt: skip
             return None
         return super().on_receive(message)
 

@@ -1,4 +1,4 @@
-"""Systems on all four backends, and ways to look at watches."""
+"""Systems on all four backends, and ways to look at watches, names and groups."""
 
 from __future__ import annotations
 
@@ -50,9 +50,12 @@ class WatchBench(Bench):
                 self.system.kill(ref, brutal=True).result(LIMIT)
 
     def tables(self) -> tuple[Any, ...]:
-        """What the system keeps of watches."""
-        watches = self.system._runtime.watches
-        return watches._on, watches._of, watches._sent
+        """What the system keeps of watches, names and groups."""
+        runtime = self.system._runtime
+        watches, names, groups = runtime.watches, runtime.names, runtime.groups
+        return (
+            watches._on, watches._of, watches._sent, names._cells, names._names, groups._of,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +68,7 @@ def shared_process_bench() -> Iterator[WatchBench]:
 
 @pytest.fixture
 def process_bench(shared_process_bench: WatchBench) -> Iterator[WatchBench]:
-    """The system of processes; afterwards nothing is left of its watches."""
+    """The system of processes; afterwards nothing is left of its watches, names and groups."""
     yield shared_process_bench
     _clear(shared_process_bench)
     shared_process_bench.events.clear()

@@ -138,11 +138,13 @@ def test_a_notice_is_a_message_like_any_other(bench: WatchBench) -> None:
 
 
 def test_names_are_free_when_the_notice_comes(bench: WatchBench) -> None:
-    """B-72: Given a notice, then nobody has the path."""
+    """B-72: Given a notice, then path, service name and groups have nobody of that name."""
     one = bench.started()
+    bench.system.register("service", one)
+    bench.system.group("workers").join(one)
     watcher = bench.started(partial(Looker, (one,)))
     bench.end(one)
-    assert bench.told(watcher, 1) == [None]
+    assert bench.told(watcher, 1) == [(None, None, ())]
 
 
 def test_a_ref_never_means_the_later_one(bench: WatchBench) -> None:
