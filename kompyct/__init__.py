@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
     from kompyct.restart import RestartLimit
+    from kompyct.routes import Broadcast, ByKey, RoundRobin
     from kompyct.system import ComponentSystem
 
 _MODULES = {
     "Benign": "errors",
+    "Broadcast": "routes",
+    "ByKey": "routes",
     "Component": "component",
     "ComponentRef": "ref",
     "ComponentSystem": "system",
@@ -42,6 +45,7 @@ _MODULES = {
     "RecoveryHandler": "faults",
     "Request": "messages",
     "RestartLimit": "restart",
+    "RoundRobin": "routes",
     "State": "lifecycle",
     "Terminated": "notices",
     "TreeNode": "registry",
@@ -51,6 +55,8 @@ _MODULES = {
 
 __all__ = [
     "Benign",
+    "Broadcast",
+    "ByKey",
     "Component",
     "ComponentRef",
     "ComponentSystem",
@@ -65,6 +71,7 @@ __all__ = [
     "RecoveryHandler",
     "Request",
     "RestartLimit",
+    "RoundRobin",
     "State",
     "Terminated",
     "TreeNode",

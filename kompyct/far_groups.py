@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kompyct.errors import ArgumentError
-from kompyct.groups import find_group
+from kompyct.errors import ArgumentError, UnpicklableError
+from kompyct.groups import Choice, find_group
 from kompyct.lost import LostRuntime
 from kompyct.names import check_not_made
 from kompyct.processes import protocol
-from kompyct.processes.frames import raw
+from kompyct.processes.frames import pack, raw
 from kompyct.ref import ComponentRef
 from kompyct.registry import check_name
 from kompyct.watching import target_of
@@ -64,6 +64,8 @@ class FarWatches:
 class FarGroup(Generic[M]):
     """See `Group`; here it has no list of members, which would be old at once."""
 
+    refs: tuple[ComponentRef[M], ...] = ()
+
     def __init__(self, runtime: Any, name: str) -> None:
         self._runtime = runtime
         self.name = name
@@ -83,6 +85,21 @@ class FarGroup(Generic[M]):
         found: tuple[ComponentRef[M], ...]
         found = self._runtime.parent.call("group", self.name, "members")
         return found
+
+    def tell_chosen(self, choice: Choice, message: M) -> None:
+        """Have the system's process choose, and tell.
+
+        Raises:
+            UnpicklableError: the message cannot go there.
+        """
+        try:
+            parts = pack(protocol.ROUTE, (self.name, choice, message))
+        except Exception as error:
+            raise UnpicklableError(
+                f"a {type(message).__qualname__} for group {self.name!r} cannot be pickled "
+                f"({type(error).__name__}); send plain data"
+            ) from error
+        self._runtime.parent.send(parts)
 
     def __repr__(self) -> str:
         return f"<FarGroup {self.name!r} in {self._runtime.name!r}>"

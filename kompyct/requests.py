@@ -11,14 +11,17 @@ from kompyct import signals
 from kompyct.codecs import decode, encode
 from kompyct.errors import KompyctError, MailboxFullError, UnpicklableError
 from kompyct.events import Event
+from kompyct.lost import LostCell
 from kompyct.messages import Envelope
 from kompyct.processes import protocol
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
+from kompyct.routes import choose
 from kompyct.waiting import enter
 
 if TYPE_CHECKING:
+    from kompyct.ref import ComponentRef
     from kompyct.remote import RemoteCell
     from kompyct.stand_in import StandIn
 
@@ -65,6 +68,8 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
+    elif kind == protocol.ROUTE:
+        _route(cell, frame)
     elif kind == protocol.TAKEN:
         cell.runtime.watches.taken(frame.number)
     elif kind == protocol.GAVE_UP:
@@ -101,7 +106,27 @@ def _tell(cell: RemoteCell, frame: Frame) -> None:
         why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
         cell.runtime.undelivered(target._cell, [UNREADABLE], why)
         return
-    target = cell.runtime.ref_of(number, path)
+    _give(cell, cell.runtime.ref_of(number, path), message)
+
+
+def _route(cell: RemoteCell, frame: Frame) -> None:
+    groups = cell.runtime.groups
+    try:
+        name, choice, message = frame.load()
+    except Exception as error:  # as above; nobody knows which group was meant
+        why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
+        unknown: Any = LostCell(cell.runtime, "group:?", 0)
+        cell.runtime.undelivered(unknown, [UNREADABLE], why)
+        return
+    group = groups.get(name)
+    chosen = choose(group, choice)
+    if not chosen:
+        group.tell_chosen(choice, message)
+    for target in chosen:
+        _give(cell, target, message)
+
+
+def _give(cell: RemoteCell, target: ComponentRef[Any], message: Any) -> None:
     try:
         target.tell(message)
     except MailboxFullError:  # the sender cannot be told: it has long gone on

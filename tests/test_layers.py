@@ -17,14 +17,14 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 
 LAYERS = (
     "errors events fault_classes lifecycle messages restart version",
-    "amounts checks clock codecs deadline functions futures interrupts mailbox options "
+    "amounts checks clock codecs deadline functions futures interrupts keys mailbox options "
     "waiting processes processes.board processes.child processes.exits processes.frames "
     "processes.groups processes.identity processes.memory processes.parent processes.protocol "
     "processes.saves processes.starter processes.travel processes.usage processes.zygote "
     "store store.atomic store.compression store.directory store.failures store.files "
     "store.formats store.locks store.records store.segments store.snapshots store.trust",
     "component facts faults groups history lost names notices ref registration registry "
-    "saved stored timers watching writer",
+    "routes saved stored timers watching writer",
     "backends backends.manual backends.pool backends.process backends.thread cell ending faulting "
     "limited overdue probation remote reports requests signals stand_in",
     "claims creation publisher pykka_actors recovery stalls supervisor",
