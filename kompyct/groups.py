@@ -138,6 +138,8 @@ class Groups:
 
     def leave_all(self, cell: Cell) -> None:
         """Have a component that has ended be a member of no group any more."""
+        if cell not in self._of:  # without the lock: who joins now sees that it has ended
+            return
         with self._lock:
             for group, member in self._of.pop(cell, {}).items():
                 _remove(group, member)

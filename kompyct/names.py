@@ -86,6 +86,8 @@ class Names:
 
     def free(self, cell: Cell) -> None:
         """Take all its names from a component that has ended."""
+        if cell not in self._names:  # without the lock: who enters one now sees that it has ended
+            return
         with self._lock:
             for name in self._names.pop(cell, ()):
                 if self._cells.get(name) is cell:  # else it was given on already

@@ -157,10 +157,11 @@ class Watches:
     def tell(self, cell: Cell) -> None:
         """Tell those who watch `cell`, which has ended for good, and forget whom it watched."""
         with _lock:
-            watches = self._on.pop(cell, ())
-            for watch in (*self._of.get(cell, {}).values(),):
-                self._strike_out(watch)
-        for watch in watches:
+            watches = self._on.pop(cell, None)
+            if cell in self._of:
+                for watch in (*self._of[cell].values(),):
+                    self._strike_out(watch)
+        for watch in watches or ():
             _tell(watch, *_end_of(cell))
 
     def close(self) -> None:

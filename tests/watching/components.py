@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ class Watcher(Holder):
     def on_receive(self, message: Any) -> object:
         if isinstance(message, Terminated):
             self.state.append(message)
+            self.note("told")
             return None
         if isinstance(message, str):
             self.state.append(message)
@@ -39,6 +41,19 @@ class EarlyWatcher(Watcher):
     def __init__(self, ref: Any, **options: Any) -> None:
         super().__init__((), **options)
         self.watch(ref)
+
+
+class OnlyHere:
+    """Can be pickled, and unpickled in the process that did so only."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read, (os.getpid(),)
+
+
+def _read(made_in: int) -> Any:
+    if os.getpid() != made_in:
+        raise LookupError("unreadable")
+    return OnlyHere()
 
 
 class Looker(Watcher):
@@ -78,6 +93,12 @@ def end_and_unwatch(component: Watcher, ref: Any, *, again: bool = False) -> Non
     component.unwatch(ref)
     if again:
         component.watch(ref)
+
+
+def end_and_leave(component: Watcher, ref: Any) -> None:
+    """In one handler: end another, then this one, after what is waiting by then."""
+    component.system.kill(ref).result(LIMIT)
+    component.kill_self(after_messages=True)
 
 
 def error_of(component: Watcher, action: Callable[..., object], *arguments: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import threading
 from functools import partial
@@ -26,7 +25,7 @@ from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
 from tests.process import components
 from tests.process.components import Do, Get, again
-from tests.watching.components import Watcher
+from tests.watching.components import OnlyHere, Watcher
 from tests.watching.conftest import WatchBench
 
 
@@ -394,21 +393,8 @@ def test_what_goes_wrong_behind_a_route_in_another_process(
         sender.ask(Do(_send_what_cannot_be, (RoundRobin(group),)))
 
 
-class _Unreadable:
-    """Can be pickled, and unpickled in the process that did so only."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _read, (os.getpid(),)
-
-
-def _read(made_in: int) -> Any:
-    if os.getpid() != made_in:
-        raise LookupError("unreadable")
-    return _Unreadable()
-
-
 def _send_unreadable(component: Any, route: Any) -> None:
-    route.tell(_Unreadable())
+    route.tell(OnlyHere())
 
 
 def _send_what_cannot_be(component: Any, route: Any) -> None:

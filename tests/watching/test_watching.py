@@ -29,7 +29,9 @@ from tests.process.components import Do, Gate, Get, Holder, again, ending
 from tests.watching.components import (
     EarlyWatcher,
     Looker,
+    OnlyHere,
     Watcher,
+    end_and_leave,
     end_and_unwatch,
     error_of,
     unwatch,
@@ -451,6 +453,34 @@ def test_a_limited_component_is_told(bench: WatchBench) -> None:
     watcher = bench.watcher(one, time_limit=30.0)
     bench.end(one)
     assert bench.told(watcher, 1) == [Terminated(one, "killed", None)]
+
+
+def test_a_notice_comes_before_an_end_after_messages(bench: WatchBench, tmp_path: Path) -> None:
+    """B-08: Given a notice that is queued, when its watcher ends after what is waiting, then it is
+    told first."""
+    notes = components.Notes(str(tmp_path / "notes"))
+    one = bench.started()
+    watcher = bench.started(partial(Watcher, (one,), notes=notes))
+    watcher.tell(Do(end_and_leave, (one,)))
+    bench.until(lambda: not watcher.is_alive)
+    assert notes.lines() == ["start", "told", "kill"]
+
+
+def test_a_notice_among_messages_that_cannot_travel(process_bench: WatchBench) -> None:
+    """B-70 (process): Given a notice among messages of which one cannot be pickled, or not be
+    unpickled in the child, then it comes, once, in its place among the others."""
+    bench = process_bench
+    for bad in (threading.Lock(), OnlyHere()):
+        one = bench.started()
+        watcher = bench.watcher(one)
+        bench.system.stop(watcher).result(LIMIT)
+        watcher.tell("before")
+        watcher.tell(bad)
+        bench.end(one)
+        watcher.tell("after")
+        bench.system.start(watcher).result(LIMIT)
+        told = bench.told(watcher, 3)
+        assert [getattr(each, "reason", each) for each in told] == ["before", "killed", "after"]
 
 
 # -- creation, shutdown, other systems -------------------------------------------------------
