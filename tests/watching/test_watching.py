@@ -294,14 +294,24 @@ class _Dies(Watcher):
         return super().on_receive(message)
 
 
+class _DiesEarly(Watcher):
+    """Its process is killed when a notice is in hand, and it has not told so yet."""
+
+    def on_start(self) -> None:
+        super().on_start()
+        cell: Any = self._kompyct_cell
+        cell.runtime.watches.take = lambda number: components.die(self, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", [_Dies, _DiesEarly])
 def test_a_notice_in_hand_when_the_process_dies_is_gone(
-    process_bench: WatchBench,
+    process_bench: WatchBench, kind: Any
 ) -> None:
-    """B-65 (process): Given a process that is killed while it handles a notice, then that is gone
-    as any message, and the component may watch anew."""
+    """B-65 (process): Given a process that is killed while it handles a notice, or just before,
+    then that is gone as any message, and the component may watch anew."""
     bench = process_bench
     one = bench.started()
-    watcher = bench.started(partial(_Dies, (one,), recovery=watcher_again))
+    watcher = bench.started(partial(kind, (one,), recovery=watcher_again))
     bench.end(one)
     bench.until(lambda: watcher.incarnation == 2 and watcher.state is State.ACTIVE)
     assert bench.told(watcher, 0) == []
@@ -481,6 +491,7 @@ def test_a_notice_among_messages_that_cannot_travel(process_bench: WatchBench) -
         bench.system.start(watcher).result(LIMIT)
         told = bench.told(watcher, 3)
         assert [getattr(each, "reason", each) for each in told] == ["before", "killed", "after"]
+        assert not any(bench.tables()), "its delivery was not told"
 
 
 # -- creation, shutdown, other systems -------------------------------------------------------
