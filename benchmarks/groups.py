@@ -12,6 +12,7 @@ from benchmarks import (
     messages,
     processes,
     state,
+    trees,
 )
 from benchmarks.plan import Case, Row
 
@@ -19,6 +20,7 @@ GROUPS = (
     messages.GROUP,
     components.GROUP,
     faults.GROUP,
+    trees.GROUP,
     imports.GROUP,
     state.GROUP,
     guarded.GROUP,

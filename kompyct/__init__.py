@@ -11,55 +11,95 @@ from typing import TYPE_CHECKING, Any
 from kompyct.version import VERSION
 
 if TYPE_CHECKING:
+    from kompyct.child_requests import (
+        ChildCounts,
+        ChildInfo,
+        CountChildren,
+        DeleteChild,
+        RestartChild,
+        StartChild,
+        TerminateChild,
+        WhichChildren,
+    )
+    from kompyct.children import ChildSpec, Restart
     from kompyct.component import Component
     from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
     from kompyct.facts import FaultKind
     from kompyct.fault_classes import FaultClass
     from kompyct.faults import FaultContext, RecoveryHandler
     from kompyct.groups import Group
-    from kompyct.lifecycle import Phase, State
+    from kompyct.lifecycle import Ending, Phase, State
     from kompyct.messages import OnRestart, Request
+    from kompyct.needed import NOT_NEEDED
     from kompyct.notices import Terminated
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
-    from kompyct.restart import RestartLimit
+    from kompyct.restart import Backoff, RestartLimit
     from kompyct.routes import Broadcast, ByKey, RoundRobin
+    from kompyct.strategy import AutoShutdown, Strategy
+    from kompyct.supervisor import ComponentSupervisor
     from kompyct.system import ComponentSystem
 
 _MODULES = {
+    "AutoShutdown": "strategy",
+    "Backoff": "restart",
     "Benign": "errors",
     "Broadcast": "routes",
     "ByKey": "routes",
+    "ChildCounts": "child_requests",
+    "ChildInfo": "child_requests",
+    "ChildSpec": "children",
     "Component": "component",
     "ComponentRef": "ref",
+    "ComponentSupervisor": "supervisor",
     "ComponentSystem": "system",
+    "CountChildren": "child_requests",
+    "DeleteChild": "child_requests",
+    "Ending": "lifecycle",
     "FaultClass": "fault_classes",
     "FaultContext": "faults",
     "FaultKind": "facts",
     "Group": "groups",
     "KompyctError": "errors",
+    "NOT_NEEDED": "needed",
     "OnRestart": "messages",
     "Phase": "lifecycle",
     "Recoverable": "errors",
     "RecoveryHandler": "faults",
     "Request": "messages",
+    "Restart": "children",
+    "RestartChild": "child_requests",
     "RestartLimit": "restart",
     "RoundRobin": "routes",
+    "StartChild": "child_requests",
     "State": "lifecycle",
+    "Strategy": "strategy",
+    "TerminateChild": "child_requests",
     "Terminated": "notices",
     "TreeNode": "registry",
     "Unrecoverable": "errors",
+    "WhichChildren": "child_requests",
     "adopt": "pykka_actors",
 }
 
 __all__ = [
+    "NOT_NEEDED",
+    "AutoShutdown",
+    "Backoff",
     "Benign",
     "Broadcast",
     "ByKey",
+    "ChildCounts",
+    "ChildInfo",
+    "ChildSpec",
     "Component",
     "ComponentRef",
+    "ComponentSupervisor",
     "ComponentSystem",
+    "CountChildren",
+    "DeleteChild",
+    "Ending",
     "FaultClass",
     "FaultContext",
     "FaultKind",
@@ -70,12 +110,18 @@ __all__ = [
     "Recoverable",
     "RecoveryHandler",
     "Request",
+    "Restart",
+    "RestartChild",
     "RestartLimit",
     "RoundRobin",
+    "StartChild",
     "State",
+    "Strategy",
+    "TerminateChild",
     "Terminated",
     "TreeNode",
     "Unrecoverable",
+    "WhichChildren",
     "adopt",
 ]
 

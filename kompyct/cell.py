@@ -24,6 +24,7 @@ from kompyct.errors import (
     ArgumentTypeError,
     ComponentDestroyedError,
     InvalidComponentError,
+    NotNeededError,
     RestartingError,
     is_callers,
 )
@@ -32,6 +33,7 @@ from kompyct.history import History
 from kompyct.lifecycle import Phase, State
 from kompyct.mailbox import BoundedBox, Mailbox
 from kompyct.messages import Envelope, new_ask
+from kompyct.needed import NOT_NEEDED
 from kompyct.options import Options
 from kompyct.ref import ComponentRef
 from kompyct.registration import OUTSIDE, Registration
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from kompyct.facts import Elsewhere
     from kompyct.runtime import Runtime
     from kompyct.stored import Stored
+    from kompyct.supervising import SupervisorCell
 
 Signal = tuple[Callable[..., None], tuple[Any, ...]]
 """A function of the cell, and the further arguments to call it with."""
@@ -60,11 +63,12 @@ class Cell(Mailbox):
 
     __slots__ = (
         "_history", "active_period", "asking", "backend", "component", "factory", "id",
-        "incarnation", "name", "options", "order", "reason", "recovery", "runtime", "state",
-        "stored", "timers",
+        "incarnation", "name", "options", "order", "parent", "reason", "recovery",
+        "runtime", "state", "stored", "timers",
     )  # fmt: skip
 
     is_limited = False  # whether its handlers have limits
+    is_supervisor = False  # whether it has children
 
     def __init__(
         self,
@@ -74,8 +78,10 @@ class Cell(Mailbox):
         factory: Callable[[], Component[Any]] | None,
         backend: Any,
         options: Options,
+        parent: SupervisorCell | None = None,
     ) -> None:
         Mailbox.__init__(self)
+        self.parent = parent  # its supervisor; None: the root
         self.runtime = runtime
         self.id = number
         self.name = name
@@ -102,7 +108,13 @@ class Cell(Mailbox):
     @property
     def path(self) -> str:
         """Where the component stands in its system."""
-        return self.name if self.name is not None else f"#{self.id}"
+        name = self.name if self.name is not None else f"#{self.id}"
+        return name if self.parent is None else f"{self.parent.path}/{name}"
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it, and all above it, have names: so that it is the same at the next start."""
+        return self.name is not None and (self.parent is None or self.parent.is_named)
 
     @property
     def history(self) -> History:
@@ -203,7 +215,7 @@ class Cell(Mailbox):
             SnapshotError: its function cannot be stored, or its snapshot is too big.
         """
         # Not by a look at `stored`: its creation may not be that far yet.
-        if self.name is not None and self.runtime.writer is not None:
+        if self.runtime.writer is not None and self.is_named:
             self.runtime.writer.prepare(registration)
 
     def let_go(self) -> None:
@@ -400,6 +412,11 @@ class Cell(Mailbox):
         finally:
             local["creating"] = before
         if not isinstance(component, Component):
+            if component is NOT_NEEDED:
+                raise NotNeededError(
+                    f"the factory of component {self.path!r} says that it is not needed; only a "
+                    "supervisor can do without it"
+                )
             raise InvalidComponentError(
                 f"the factory of component {self.path!r} returned a "
                 f"{type(component).__qualname__}; return a new instance of a Component subclass"

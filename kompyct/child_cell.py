@@ -19,7 +19,7 @@ from kompyct.component import Component
 from kompyct.errors import UnpicklableError
 from kompyct.facts import FaultKind
 from kompyct.far import FarBox, Parent
-from kompyct.lifecycle import State
+from kompyct.lifecycle import ENDINGS, Ending, State
 from kompyct.limited import Handling
 from kompyct.messages import Envelope, new_ask
 from kompyct.processes import protocol
@@ -62,12 +62,13 @@ class ChildCell(Cell):
     """
 
     __slots__ = (
-        "_handling", "_kind", "again", "incoming", "is_limited", "loop", "missing", "ordered",
-        "pausing",
+        "_handling", "_kind", "_path", "again", "incoming", "is_limited", "loop", "missing",
+        "ordered", "pausing",
     )  # fmt: skip
 
     def __init__(self, runtime: ChildRuntime, making: Making) -> None:
         loop = runtime.clock
+        self._path = making.path
         Cell.__init__(
             self,
             runtime,  # type: ignore[arg-type]  # as much of one as a cell needs
@@ -93,12 +94,20 @@ class ChildCell(Cell):
         self.stored = _SharedSaves(loop, self.path, has_store=making.has_store)  # type: ignore[assignment]
         loop.board.numbers[POSITION] = self.handled
 
+    @property
+    def path(self) -> str:
+        """Where the component stands in its system; those above it are not in this process."""
+        return self._path
+
     def begin(self, factory: Callable[[], Component[Any]]) -> None:
         """Make the component."""
         self.component = self.make(factory)
 
     def obey(self, hook: str, period: int) -> None:
-        """Run a hook; the parent is told when that is done, or hears of the fault."""
+        """Run a hook; the parent is told when that is done, or hears of the fault.
+
+        `period` is the active period of a start, and the number of the `Ending` of an end.
+        """
         numbers = self.loop.board.numbers
         numbers[PHASE] = NUMBER_OF[hook]
         self.ordered = numbers[ORDERED]
@@ -111,7 +120,8 @@ class ChildCell(Cell):
         elif hook == "stop":
             signals.stop(self, done)
         else:
-            signals.kill(self, done, False)
+            why = ENDINGS[period] or Ending.ASKED
+            signals.kill(self, done, False, False, False, why)
         numbers[PHASE] = 0
 
     def leave(self) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kompyct import signals
 from kompyct.cell import START, Cell
+from kompyct.child_requests import StartChild
+from kompyct.children import ChildSpec
 from kompyct.clock import SECOND
 from kompyct.creation import make_first
 from kompyct.errors import (
@@ -22,6 +24,7 @@ from kompyct.errors import (
     ComponentDestroyedError,
     KompyctError,
     ProcessLostError,
+    RecoveryFunctionError,
     StoreError,
     SystemShutdownError,
 )
@@ -32,6 +35,7 @@ from kompyct.faults import FaultContext
 from kompyct.functions import find_function
 from kompyct.lifecycle import Phase, State, Status
 from kompyct.messages import new_ask
+from kompyct.ref import ref_to
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.reports import identity
 from kompyct.stored import Stored
@@ -79,6 +83,34 @@ def go_on(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Future[None]:
         VersionError: it was pickled under another Python; the same.
     """
     runtime = cell.runtime
+    context = _take_up(cell, snapshots)
+    history = cell.history
+    history.active = False
+    future: Future[None] = Future()
+    history.waiters += ((future, True),)
+    with runtime.signals:  # a start that `create` was asked for comes after the recovery
+        cell.control = tuple(signal for signal in cell.control if signal is not START[0])
+    runtime.registry.add(cell)
+    cell.flag.release()
+    if cell.control and cell.flag.acquire(False):  # a ref got out of it, by its name
+        cell.backend.wake(cell)
+    runtime.supervise(context)
+    return future
+
+
+def go_on_in_turn(cell: Cell, snapshots: tuple[Snapshot, ...]) -> None:
+    """Have `cell`, a child whose turn this is, recovered from `snapshots` and started.
+
+    Raises: as `go_on`.
+    """
+    context = _take_up(cell, snapshots)
+    cell.history.active = True
+    cell.runtime.supervise(context)
+
+
+def _take_up(cell: Cell, snapshots: tuple[Snapshot, ...]) -> FaultContext[Any]:
+    """Let `cell` be what is stored, as if it had just faulted."""
+    runtime = cell.runtime
     writer, stored = runtime.writer, cell.stored
     assert writer is not None
     assert stored is not None
@@ -104,19 +136,9 @@ def go_on(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Future[None]:
     cell.recovery = registration
     cell.state = State.FAULTY
     history = cell.history
-    history.active = False
     history.fault = context
     history.claimed = True
-    future: Future[None] = Future()
-    history.waiters += ((future, True),)
-    with runtime.signals:  # a start that `create` was asked for comes after the recovery
-        cell.control = tuple(signal for signal in cell.control if signal is not START[0])
-    runtime.registry.add(cell)
-    cell.flag.release()
-    if cell.control and cell.flag.acquire(False):  # a ref got out of it, by its name
-        cell.backend.wake(cell)
-    runtime.supervise(context)
-    return future
+    return context
 
 
 def wait_until_recovered(cell: Cell, claimed: Future[None]) -> None:
@@ -155,10 +177,12 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
         snapshots = () if path in writer.components else writer.store.load(path)
         if not snapshots or snapshots[0].mark.status is Status.RETIRED:
             continue
+        if "/" in path:
+            child = _recover_child(runtime, path)
+            recovered += [child] if child is not None else []
+            continue
         cell = runtime.new_cell(path, None, runtime.backend, runtime.options)
         try:
-            if "/" in path:
-                raise ComponentCreateError("its parent is not there")
             make_first(cell, fresh=False)
         except KompyctError as error:
             runtime.emit(NotRecovered(*identity(cell), str(error)))
@@ -167,6 +191,29 @@ def recover_unclaimed(runtime: Runtime) -> list[Cell]:
             if snapshots[0].mark.active:
                 cell.signal(signals.start, None)
     return recovered
+
+
+def _recover_child(runtime: Runtime, path: str) -> Cell | None:
+    """Go on with a child that its supervisor does not know: it had been added while it ran."""
+    above, _, name = path.rpartition("/")
+    parent = runtime.registry.find(above)
+    spec = ChildSpec(id=name, factory=_unknown, restart="transient")
+    try:
+        if parent is None or not parent.is_supervisor:
+            raise ComponentCreateError(f"its parent, supervisor {above!r}, is not there")
+        ref = ref_to(parent).ask(StartChild(spec), timeout=None)
+    except KompyctError as error:
+        now = runtime.clock.now() / SECOND
+        runtime.emit(NotRecovered(0, path, 0, now, str(error)))
+        return None
+    return None if ref is None else ref._cell
+
+
+def _unknown() -> NoReturn:
+    raise RecoveryFunctionError(
+        "a component that an earlier process had added to its supervisor is to begin afresh, and "
+        "its factory is not known; answer fault.restart(factory), or add it by StartChild"
+    )
 
 
 def _registration(cell: Cell, snapshots: tuple[Snapshot, ...]) -> Registration:

@@ -21,7 +21,7 @@ from kompyct.errors import (
 )
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import RecoveryFunction
-from kompyct.lifecycle import Phase, State
+from kompyct.lifecycle import Ending, Phase, State
 from kompyct.options import Durability, check_durability
 from kompyct.ref import ComponentRef, EarlyRef, ref_to
 from kompyct.registration import Registration
@@ -112,6 +112,12 @@ class Component(Generic[M]):
     @log.setter
     def log(self, value: object) -> NoReturn:
         self._kompyct_refuse("log")
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the component is ending, for its `on_kill`; None while it is not."""
+        history = self._kompyct_living_cell()._history
+        return None if history is None else history.ending
 
     def schedule_once(self, delay: float, action: Callable[[], object]) -> Timer:
         """Call `action()` once, as a message of its own.

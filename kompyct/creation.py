@@ -6,12 +6,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from kompyct import events
-from kompyct.ending import discard
+from kompyct import events, signals
+from kompyct.ending import discard, discard_in_turn
 from kompyct.errors import (
     ComponentCreateError,
     DuplicateNameError,
     InvalidComponentError,
+    NotNeededError,
     ProcessStartError,
     RecoveryImportError,
     ReservedNameError,
@@ -19,6 +20,7 @@ from kompyct.errors import (
     UnpicklableError,
 )
 from kompyct.lifecycle import State
+from kompyct.news import News
 from kompyct.recovery import RecoveryJob
 from kompyct.reports import identity
 from kompyct.waiting import here
@@ -46,12 +48,51 @@ def make_first(cell: Cell, *, fresh: bool) -> bool:
     """
     cell.flag.acquire()  # what reaches it through a ref from __init__ waits for what is made
     if cell.name is not None:
-        return _make_named(cell, cell.name, fresh=fresh)
+        return _make_named(cell, cell.path, fresh=fresh)
     try:
         cell.component = cell.make(cell.factory)
     except BaseException as error:
         _refuse(cell, error)
     return True
+
+
+def begin(cell: Cell) -> None:
+    """Make the first incarnation of a child and start it, in its turn; its supervisor is told.
+
+    What is stored of it comes first, see `claims`.
+    """
+    parent = cell.parent
+    assert parent is not None
+    try:
+        writer = cell.runtime.writer
+        if writer is not None and cell.is_named:
+            from kompyct import claims  # most systems have no store
+
+            snapshots = claims.attach(writer, cell, cell.path, fresh=False)
+            if snapshots:
+                claims.go_on_in_turn(cell, snapshots)
+                return
+        cell.component = cell.make(cell.factory)
+        if writer is not None and cell.stored is not None:
+            writer.components[cell.path] = cell.stored
+    except NotNeededError:
+        discard_in_turn(cell)
+        parent.hear(News.NOT_NEEDED, cell)
+        return
+    except BaseException as error:
+        refuse_in_turn(cell, error)
+        return
+    if signals.activate(cell):
+        cell.order = next(cell.runtime.orders)
+        parent.hear(News.STARTED, cell)
+
+
+def refuse_in_turn(cell: Cell, error: BaseException) -> None:
+    """Report that the first incarnation of a child could not be made."""
+    discard_in_turn(cell)
+    cell.runtime.emit(events.CreateFailed(*identity(cell), type(error).__qualname__))
+    if cell.parent is not None:
+        cell.parent.hear(News.FAILED, cell, error)
 
 
 def _make_named(cell: Cell, name: str, *, fresh: bool) -> bool:

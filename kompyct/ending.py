@@ -17,12 +17,14 @@ from kompyct.futures import complete
 from kompyct.lifecycle import State, Status
 from kompyct.mailbox import ClosedBox
 from kompyct.messages import NOBODY, Envelope
+from kompyct.news import Gone, News
 from kompyct.reports import identity
 from kompyct.watching import EndReason
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.component import Component
+    from kompyct.registration import Registration
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 DESTROYED = State.DESTROYED
 RETIRED = Status.RETIRED
@@ -74,10 +76,18 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     runtime.tell_watchers(cell)
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
+    if cell.parent is not None:
+        cell.parent.hear(News.GONE, cell, Gone(error, history.error))
 
 
 def discard(cell: Cell) -> None:
-    """Let a cell go whose first incarnation could not be made; by the holder of its flag.
+    """Let a cell go whose first incarnation could not be made; by the holder of its flag."""
+    discard_in_turn(cell)
+    cell.backend.wake(cell)
+
+
+def discard_in_turn(cell: Cell) -> None:
+    """Let a cell go whose first incarnation could not be made.
 
     Somebody may have got its ref out of `__init__`; what they send becomes dead letters.
     """
@@ -91,7 +101,6 @@ def discard(cell: Cell) -> None:
     cell.backend = cell.runtime.forget(cell)
     _bury_letters(cell)
     cell.runtime.tell_watchers(cell)
-    cell.backend.wake(cell)
 
 
 def close_kept(
@@ -146,6 +155,31 @@ def close_kept(
     for error in errors:
         runtime.emit(events.ResourceNotClosed(*identity(cell), type(error).__qualname__))
     go_on()
+
+
+def abandon(cell: Cell) -> tuple[Registration | None, list[Any]]:
+    """Go on without `cell`, whose turn hangs in users' code; by its supervisor.
+
+    Its name is free, asks fail, and what its thread still does is ignored: it is no incarnation
+    any more (S-06). When that comes back, the cell ends as it was told.
+
+    Returns: what the component had registered, and the messages that wait. Those that its turn
+        has taken out with the one in hand stay there until its thread comes back.
+    """
+    component = cell.component
+    registration = cell.recovery
+    if component is not None and component._kompyct_registration is not None:
+        registration = component._kompyct_registration
+    cell.reason = "it did not end in time"
+    cell.component = None
+    with cell.runtime.signals:  # its turn may make it just now
+        cell.history  # noqa: B018
+    if type(cell.box) is not ClosedBox:
+        cell.box = ClosedBox(cell.refuse, cell.box)
+    cell.runtime.registry.remove(cell)
+    # The turn hangs outside of its mailbox, which it looks at anew when it comes back.
+    backlog, cell.backlog = cell.backlog or [], None
+    return registration, [*backlog[::-1], *cell.box.take(len(cell.box))]
 
 
 def refuse(cell: Cell, message: Any) -> None:

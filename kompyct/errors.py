@@ -12,10 +12,20 @@
     │   └── LimitRangeError           (OverflowError) a limit that is negative or too large
     ├── ArgumentTypeError             (TypeError) a value of the wrong type
     │   ├── InvalidComponentError     a factory made no component, or one in use
+    │   │   └── NotNeededError        it returned NOT_NEEDED, and not to a supervisor
     │   └── UnpicklableError          it cannot go to another process
     ├── BackendMissingError           (ImportError) an extra is not installed
     ├── DuplicateNameError            the name is taken by a living sibling
     ├── ReservedNameError             (AttributeError) `ref`, `log` or `system` assigned
+    ├── ChildError                    a supervisor was asked for something it cannot do
+    │   ├── ChildNotFoundError        (LookupError) it has no such child
+    │   ├── ChildAlreadyStartedError  there is a running child of that id
+    │   ├── ChildAlreadyPresentError  there is a stopped child of that id
+    │   ├── ChildRunningError         the child is not stopped
+    │   ├── ChildRestartingError      the child is about to come back
+    │   └── SupervisorEndingError     the supervisor is ending
+    ├── RestartLimitError             a supervisor has given up
+    ├── SiblingFaultError             what a fault SIBLING has as its exception
     ├── UnboundComponentError         a component made outside `create`
     ├── NotStartedError               timers and tells to oneself before the start
     ├── ComponentCreateError          a first creation raised
@@ -109,8 +119,48 @@ class DuplicateNameError(KompyctError):
     """The name belongs to a living component of the same parent."""
 
 
+class NotNeededError(InvalidComponentError):
+    """A factory returned `NOT_NEEDED`: there is nothing to run."""
+
+
 class ReservedNameError(KompyctError, AttributeError):
     """A component class defines or assigns a name that kompyct provides."""
+
+
+class ChildError(KompyctError):
+    """A supervisor was asked for something about a child that it cannot do; nothing was done."""
+
+
+class ChildNotFoundError(ChildError, LookupError):
+    """The supervisor has no such child. Source: OTP's `not_found`."""
+
+
+class ChildAlreadyStartedError(ChildError):
+    """There is a running child of that id. Source: OTP's `already_started`."""
+
+
+class ChildAlreadyPresentError(ChildError):
+    """There is a child of that id, which is stopped. Source: OTP's `already_present`."""
+
+
+class ChildRunningError(ChildError):
+    """The child is running; end it first. Source: OTP's `running`."""
+
+
+class ChildRestartingError(ChildError):
+    """The child is being restarted. Source: OTP's `restarting`."""
+
+
+class SupervisorEndingError(ChildError):
+    """The supervisor is ending, and does nothing more for anybody."""
+
+
+class RestartLimitError(KompyctError):
+    """A supervisor has given up: its children faulted more often than it allows."""
+
+
+class SiblingFaultError(KompyctError):
+    """Nothing was wrong with the component: it is restarted with a sibling, or its supervisor."""
 
 
 class UnboundComponentError(KompyctError):

@@ -103,7 +103,8 @@ class ComponentRecovered(Event):
         attempt: which attempt with this registration it was.
         suspect: as in `FaultContext`.
         restarts: restarts within the window of the budget, this one included.
-        restarts_left: how many more the budget allows at once.
+        restarts_left: how many more its budget allows at once, or the restart limit of its
+            supervisor if it has none of its own; None: any number.
     """
 
     error: str
@@ -118,9 +119,10 @@ class ComponentRecovered(Event):
     attempt: int
     suspect: int
     restarts: int
-    restarts_left: int
+    restarts_left: int | None
 
     def __str__(self) -> str:
+        left = "any number of" if self.restarts_left is None else self.restarts_left
         snapshot = (
             "without a snapshot"
             if self.snapshot_age is None
@@ -129,8 +131,31 @@ class ComponentRecovered(Event):
         return (
             f"component {self.path!r} recovered from {self.error} {snapshot} "
             f"after {self.downtime * 1000:.3f} ms as incarnation {self.incarnation}; "
-            f"{self.redelivered} messages waited, {self.restarts_left} restarts left"
+            f"{self.redelivered} messages waited, {left} restarts left"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRestarted(Event):
+    """A child came back, afresh, though it had not faulted: it is permanent."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"component {self.path!r} was restarted as incarnation {self.incarnation}: "
+            f"{self.reason}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestartDelayed(Event):
+    """A child is to be restarted after `delay` seconds, since it was so before."""
+
+    delay: float
+
+    def __str__(self) -> str:
+        return f"component {self.path!r} is restarted in {self.delay:.3f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,14 +366,14 @@ class NotRecovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Escalated(Event):
-    """A fault was escalated to the system, which stops."""
+    """A fault was escalated: to the supervisor, which ends, or to the system, which stops."""
 
     level: ClassVar[int] = logging.ERROR
 
     error: str
 
     def __str__(self) -> str:
-        return f"component {self.path!r} escalated {self.error}; the system stops"
+        return f"component {self.path!r} escalated {self.error}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from kompyct.errors import (
 )
 from kompyct.futures import complete
 from kompyct.lifecycle import State
+from kompyct.lost import name_in
 from kompyct.messages import Ask, Envelope, new_ask
 from kompyct.names import check_not_made
 from kompyct.processes import protocol
@@ -240,7 +241,7 @@ class FarCell:
         self.runtime = runtime
         self.id = number
         self.path = path
-        self.name = None if path.startswith("#") else path
+        self.name = name_in(path)
         self.box = FarBox(runtime.parent, number, path)
 
     @property

@@ -166,24 +166,29 @@ def _fail_asks(cell: Cell, comes_back: bool) -> int:
     if not cell.has_asks:
         return 0
     cell.has_asks = False  # before the look: an ask that comes now sets it again
+    waiting = cell.take_all()
+    kept = fail_asks(cell, waiting, comes_back=comes_back)
+    cell.put_back(kept)
+    return len(waiting) - len(kept)
+
+
+def fail_asks(cell: Cell, waiting: list[Any], *, comes_back: bool = True) -> list[Any]:
+    """Fail the asks in `waiting`, but for those to be redelivered; returns the rest."""
     error: BaseException = cell.gone()
     if comes_back:
         error = RestartingError(
             f"component {cell.path!r} faulted while this ask was queued; ask again"
         )
     kept: list[Any] = []
-    failed = 0
-    for message in cell.take_all():
+    for message in waiting:
         if type(message) is not Envelope or not message.is_asked:
             kept.append(message)
         elif comes_back and _is_redelivered(message):
             kept.append(message)
             cell.has_asks = True
         else:
-            failed += 1
             message.fail(error)
-    cell.put_back(kept)
-    return failed
+    return kept
 
 
 def _take_up_registrations(cell: Cell) -> None:

@@ -312,7 +312,7 @@ class FaultContext(Generic[S]):
         if registration is None or registration.data is None:
             return self.restart(fresh)
         tried = registration.tried if self._facts.suspect else None
-        is_fault = self._facts.kind is not FaultKind.SHUTDOWN
+        is_fault = self._facts.kind not in (FaultKind.SHUTDOWN, FaultKind.SIBLING)
         if tried is not None and tried < 0:  # it was begun afresh, when -tried was the newest
             if is_fault:
                 return self.escalate()

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kompyct.faults import FaultContext
-from kompyct.lifecycle import Status
+from kompyct.lifecycle import Ending, Status
 
 
 class History:
@@ -18,8 +18,8 @@ class History:
     """
 
     __slots__ = (
-        "active", "claimed", "error", "fault", "killed", "left_as", "letters", "recovered_at",
-        "restarts", "waiters",
+        "active", "claimed", "ending", "error", "fault", "killed", "left_as", "letters",
+        "recovered_at", "restarts", "waiters",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class History:
         self.fault: FaultContext[Any] | None = None  # the one that is being recovered from
         self.recovered_at: int | None = None  # when the present incarnation had started
         self.claimed = False  # whether it is still to go on from what an earlier process stored
+        self.ending: Ending | None = None  # why it is
         self.killed = False  # whether it was told to end for good, and so is retired
         self.left_as = Status.RETIRED  # what its end makes of what is stored of it
         self.letters: list[Any] | None = []  # messages that came while it was ending

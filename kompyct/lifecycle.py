@@ -30,6 +30,25 @@ class Status(Enum):
     """It ended for good; it is never offered again."""
 
 
+class Ending(Enum):
+    """Why a component is ending, as its `on_kill` may want to know."""
+
+    ASKED = "asked"
+    """Somebody ended it: by `kill`, or `TerminateChild`."""
+    ITSELF = "itself"
+    """It has asked for that: by `kill_self`."""
+    SIBLING = "sibling"
+    """It goes down with a sibling that faulted, and is about to come back."""
+    PARENT = "parent"
+    """Its supervisor is ending, or going down."""
+    SHUTDOWN = "shutdown"
+    """The system is shutting down."""
+
+
+ENDINGS = (None, *Ending)
+"""By number, as processes tell each other."""
+
+
 class Phase(Enum):
     """Which of a component's own code was running."""
 

@@ -16,6 +16,12 @@ from kompyct.messages import Envelope
 _logger = logging.getLogger("kompyct")
 
 
+def name_in(path: str) -> str | None:
+    """The name of the component at `path`; None if it has none."""
+    name = path.rpartition("/")[2]
+    return None if name.startswith("#") else name
+
+
 class LostRuntime:
     """Stands for the runtime of a system that is not in this process any more."""
 
@@ -56,7 +62,7 @@ class LostCell:
         self.key: str = runtime.key if key is None else key
         self.path = path
         self.id = number
-        self.name = None if path.startswith("#") else path
+        self.name = name_in(path)
         self.box = ClosedBox(self._refuse, [])
 
     def send(self, message: Any) -> None:

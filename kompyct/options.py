@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from kompyct.amounts import bytes_of
 from kompyct.clock import nanoseconds
-from kompyct.errors import ArgumentError, ArgumentTypeError
+from kompyct.errors import ArgumentError, ArgumentTypeError, UnknownBackendError
 from kompyct.restart import RestartLimit
 
 GENERATIONS = 3
@@ -18,6 +18,18 @@ Overflow = Literal["error", "drop_new", "drop_old"]
 Fallback = Literal["end", "restart", "escalate"]
 
 _DURABILITIES = get_args(Durability)
+
+BACKENDS = ("thread", "pool", "process", "manual")
+
+
+def check_kind(kind: object) -> None:
+    """Refuse what is no kind of backend.
+
+    Raises:
+        UnknownBackendError: there is none of that kind.
+    """
+    if not isinstance(kind, str) or kind not in BACKENDS:
+        raise UnknownBackendError(f"backend is {kind!r}; give one of {', '.join(BACKENDS)}")
 
 
 def check_durability(durability: object, what: str, *, has_store: bool) -> None:

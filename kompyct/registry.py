@@ -96,8 +96,8 @@ class Registry:
 
     def free_name(self, cell: Cell) -> None:
         """Take the name from `cell`, unless it has passed to another."""
-        if cell.name is not None and self._names.get(cell.name) is cell:
-            del self._names[cell.name]
+        if cell.name is not None and self._names.get(cell.path) is cell:
+            del self._names[cell.path]
 
     def add(self, cell: Cell) -> None:
         """Enter `cell`."""
@@ -122,8 +122,11 @@ class Registry:
         return sorted(self.all(), key=lambda cell: (cell.order or never, cell.id))
 
     def nodes(self, now: int) -> tuple[TreeNode, ...]:
-        """A picture of every component at `now`, nanoseconds."""
-        return tuple(_node(cell, now) for cell in self.all())
+        """A picture of every component at `now`, nanoseconds, below its supervisor."""
+        below: dict[Cell | None, list[Cell]] = {}
+        for cell in self.all():
+            below.setdefault(cell.parent, []).append(cell)
+        return _nodes(None, below, now)
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -148,7 +151,13 @@ def check_name(name: object) -> None:
         raise ArgumentError(f"name {name!r} has a '/' or a control character; leave it out")
 
 
-def _node(cell: Cell, now: int) -> TreeNode:
+def _nodes(
+    parent: Cell | None, below: dict[Cell | None, list[Cell]], now: int
+) -> tuple[TreeNode, ...]:
+    return tuple(_node(cell, _nodes(cell, below, now), now) for cell in below.get(parent, ()))
+
+
+def _node(cell: Cell, children: tuple[TreeNode, ...], now: int) -> TreeNode:
     history = cell._history
     recent = cell.options.budget.recent(history.restarts, now) if history is not None else ()
     component = cell.component
@@ -171,4 +180,5 @@ def _node(cell: Cell, now: int) -> TreeNode:
         cell.backend.kind,
         cell.waiting(),
         age,
+        children,
     )

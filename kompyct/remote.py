@@ -43,7 +43,7 @@ ACTIVE = State.ACTIVE
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "_standby", "crashed", "newest", "parked")
+    __slots__ = ("_elsewhere", "_standby", "crashed", "newest", "parked", "patience")
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -54,6 +54,7 @@ class RemoteCell(Cell):
         self._standby: Child | None = None
         self.newest: StandIn | None = None  # the incarnation, also while it is being made
         self.crashed: tuple[Child, ...] = ()  # what may not be gone yet, of earlier incarnations
+        self.patience = PATIENCE  # seconds that an incarnation has to end in order
         self.parked = False  # whether its turn ended before everything was sent
         Cell.__init__(self, *arguments)
 
@@ -92,7 +93,7 @@ class RemoteCell(Cell):
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """See `Cell.signal`; what is to end the handling of messages is seen there at once."""
-        ends = obey is signals.kill and arguments[2:3] != (True,)
+        ends = obey in (signals.kill, signals.suspend) and arguments[2:3] != (True,)
         stand_in = self.newest
         if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
@@ -166,7 +167,7 @@ class RemoteCell(Cell):
 
     def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:
         runtime = self.runtime
-        stored = self.name is not None and runtime.writer is not None
+        stored = runtime.writer is not None and self.is_named
         try:
             packed = for_child(factory, main_by_name=self.backend.main_is_known)
         except SnapshotError as error:
@@ -180,6 +181,7 @@ class RemoteCell(Cell):
             runtime.name,
             self.id,
             self.name,
+            self.path,
             self.incarnation,
             self.active_period,
             self.handled,

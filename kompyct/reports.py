@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from kompyct import events
 from kompyct.clock import SECOND
 from kompyct.component import Component
-from kompyct.facts import Facts
+from kompyct.facts import Facts, FaultKind
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import PROBATION, FaultContext
 from kompyct.lifecycle import Phase
 from kompyct.messages import Envelope
+from kompyct.restart import UNCOUNTED
 from kompyct.timers import Timer
 
 if TYPE_CHECKING:
@@ -100,6 +101,30 @@ def describe_fault(
     return FaultContext(facts)
 
 
+def brought_back(cell: Cell, error: BaseException) -> FaultContext[Any]:
+    """The context for a component with which nothing was wrong (`FaultKind.SIBLING`)."""
+    now = cell.runtime.clock.now()
+    registration = cell.recovery
+    facts = Facts()
+    facts.cell = cell
+    facts.incarnation = cell.incarnation
+    facts.kind = FaultKind.SIBLING
+    facts.phase = Phase.KILL
+    facts.exception = error
+    facts.traceback = None
+    facts.fault_class = FaultClass.RECOVERABLE
+    facts.registration = registration
+    facts.message = None
+    facts.pending = cell.waiting()
+    facts.restarts = len(cell.options.budget.recent(cell.history.restarts, now))
+    facts.time = now
+    if registration is not None:  # no attempt: nothing has failed
+        facts.since_snapshot = cell.position() - registration.position
+        facts.attempt = registration.attempts + 1
+        facts.suspect = registration.suspect
+    return FaultContext(facts)
+
+
 def identity(cell: Cell) -> tuple[int, str, int, float]:
     """The first fields of every event about `cell`."""
     return cell.id, cell.path, cell.incarnation, cell.runtime.clock.now() / SECOND
@@ -122,6 +147,17 @@ def faulted(fault: FaultContext[Any]) -> events.ComponentFaulted:
         facts.suspect,
         facts.pending,
         facts.restarts,
+    )
+
+
+def faulted_going_down(
+    cell: Cell, component: Component[Any], exception: BaseException
+) -> events.ComponentFaulted:
+    """The event of what `on_kill` raised in a component that is brought back in any case."""
+    traceback = users_frames(exception.__traceback__)
+    fault_class = FaultClass.RECOVERABLE
+    return faulted(
+        describe_fault(cell, component, exception, traceback, Phase.KILL, None, fault_class)
     )
 
 
@@ -168,5 +204,7 @@ def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered
         facts.attempt,
         facts.suspect,
         restarts,
-        max(budget.max_restarts - restarts, 0),
+        cell.parent.restarts_left(now)
+        if cell.parent is not None and budget.max_restarts >= UNCOUNTED
+        else max(budget.max_restarts - restarts, 0),
     )

@@ -1,4 +1,4 @@
-"""May a component be restarted once more?"""
+"""May a component be restarted once more, and when?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from math import isfinite
 from kompyct.errors import ArgumentError, ArgumentTypeError
 
 SECOND = 1_000_000_000  # nanoseconds
+UNCOUNTED = 2**62
+"""Restarts that a component may have which has no budget of its own: its supervisor counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,57 @@ class RestartLimit:
         """
         charged = (*self.recent(restarts, now), now)
         return charged if len(charged) <= self.max_restarts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Restarts in a row wait longer and longer: `min`, 2 x `min`, 4 x `min`, ... up to `max`.
+
+    Each is lengthened by a random share of at most `jitter`, so that what went down together
+    does not come back at once. A child that has run for `reset_after` begins with `min` again.
+
+    Args:
+        min: seconds, > 0.
+        max: seconds, >= `min`.
+        jitter: a share, 0 to 1.
+        reset_after: seconds, > 0; None: as long as `max`.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: for other values.
+
+    Source: Akka's `restartWithBackoff`. OTP has none.
+    """
+
+    min: float = 0.1
+    max: float = 30.0
+    jitter: float = 0.2
+    reset_after: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min", "max", "jitter", "reset_after"):
+            value = getattr(self, name)
+            if name == "reset_after" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ArgumentTypeError(f"{name} of a backoff is {value!r}; give a number")
+            if not isfinite(value) or value < 0 or (value == 0 and name != "jitter"):
+                raise ArgumentError(f"{name} of a backoff is {value!r}; give a number > 0")
+        if self.max < self.min:
+            raise ArgumentError(f"max of a backoff is {self.max:g}, below its min of {self.min:g}")
+        if self.jitter > 1:
+            raise ArgumentError(f"jitter of a backoff is {self.jitter:g}; give a share, 0 to 1")
+
+    def delay(self, earlier: int, random: float) -> int:
+        """Nanoseconds until a restart that `earlier` ones have come before, in a row.
+
+        Args:
+            random: 0 to 1, which share of the jitter is taken.
+        """
+        # 2 ** 1100 is no float any more; a thousand doublings reach any maximum.
+        seconds = min(self.min * 2.0 ** min(earlier, 1000), self.max)
+        return round(seconds * (1 + self.jitter * random) * SECOND)
+
+    def is_over(self, running: int) -> bool:
+        """Whether a child that has run for so many nanoseconds begins with `min` again."""
+        quiet = self.max if self.reset_after is None else self.reset_after
+        return running >= quiet * SECOND

@@ -14,11 +14,12 @@ from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kompyct import signals
-from kompyct.backends import Graveyard, check_kind, make_backend
+from kompyct.backends import Graveyard, make_backend
 from kompyct.backends.manual import ManualBackend, ManualFuture
 from kompyct.cell import Cell
 from kompyct.checks import refuse_while_inheriting
@@ -36,12 +37,12 @@ from kompyct.groups import Groups
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
 from kompyct.names import Names
-from kompyct.options import Durability, Options
+from kompyct.options import Durability, Options, check_kind
 from kompyct.publisher import Publisher
 from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.registry import Registry
 from kompyct.reports import identity
-from kompyct.supervisor import ComponentSupervisor, EndAll, Undelivered
+from kompyct.root import EndAll, RootSupervisor, Undelivered
 from kompyct.waiting import here, result_of
 from kompyct.watching import Watches
 
@@ -51,9 +52,11 @@ if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.deadline import Deadline
     from kompyct.recovery import RecoveryJob
+    from kompyct.restart import RestartLimit
     from kompyct.store.segments import Damage
     from kompyct.store.snapshots import SnapshotStore
     from kompyct.stored import Stored
+    from kompyct.supervising import SupervisorCell
     from kompyct.system import ComponentSystem
     from kompyct.writer import Writer
 
@@ -117,6 +120,7 @@ class Runtime:
         self._ended: Future[None] = Future()  # every component has ended, or is left behind
         self._state = allocate_lock()  # protects stopping, cause and _backends
         self._graveyard = Graveyard()
+        self._options_of_children: dict[RestartLimit, Options] = {}
         self.kind = kind
         self._backends: dict[str, Any] = {}
         self.backend = self.backend_of(kind)
@@ -263,17 +267,37 @@ class Runtime:
         factory: Callable[[], Component[Any]] | None,
         backend: Any,
         options: Options,
+        parent: SupervisorCell | None = None,
+        number: int | None = None,
     ) -> Cell:
-        """A cell of the kind that `backend` and `options` need, with the next number."""
+        """A cell of the kind that its factory, `backend` and `options` need.
+
+        `number` is the next one if left out.
+        """
+        number = number or next(self.numbers)
+        if getattr(factory, "is_supervisor", False) is True:
+            from kompyct.supervising import (
+                SupervisorCell,  # with what it needs, if there are trees
+            )
+
+            what = (self, number, name, factory, self._core, options, parent)
+            return SupervisorCell(*what, backend_of_children=backend)
         if backend.kind == "process":
             from kompyct.remote import RemoteCell  # with what it needs; few systems have them
 
-            return RemoteCell(self, next(self.numbers), name, factory, backend, options)
+            return RemoteCell(self, number, name, factory, backend, options, parent)
         if options.has_limits:
             from kompyct.limited import LimitedCell  # likewise
 
-            return LimitedCell(self, next(self.numbers), name, factory, backend, options)
-        return Cell(self, next(self.numbers), name, factory, backend, options)
+            return LimitedCell(self, number, name, factory, backend, options, parent)
+        return Cell(self, number, name, factory, backend, options, parent)
+
+    def options_of_children(self, budget: RestartLimit) -> Options:
+        """The options of children whose specs say nothing; one object for all that are alike."""
+        options = self._options_of_children.get(budget)
+        if options is None:
+            options = self._options_of_children[budget] = replace(self.options, budget=budget)
+        return options
 
     def watch_stalls(self, limit: int) -> None:
         """Tell of components that have been in one handler for `limit` nanoseconds.
@@ -356,8 +380,8 @@ class Runtime:
     def _make_supervisor(
         self, publisher: Publisher, on_undelivered: Callable[[str, Any], object] | None
     ) -> Cell:
-        def make() -> ComponentSupervisor:
-            return ComponentSupervisor(publisher, on_undelivered, self)
+        def make() -> RootSupervisor:
+            return RootSupervisor(publisher, on_undelivered, self)
 
         cell = Cell(self, 0, "supervisor", make, self._core, Options())
         cell.component = cell.make(make)

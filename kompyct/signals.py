@@ -9,15 +9,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from kompyct import events
 from kompyct.ending import close_box, close_kept, destroy, settle
-from kompyct.errors import ComponentFaultError
+from kompyct.errors import ComponentFaultError, NotNeededError, SiblingFaultError
 from kompyct.facts import FaultKind
 from kompyct.faulting import fault, is_benign
 from kompyct.faults import FaultContext
-from kompyct.lifecycle import Phase, State, Status
+from kompyct.lifecycle import Ending, Phase, State, Status
 from kompyct.messages import Envelope
+from kompyct.news import News
 from kompyct.probation import watch_probation
-from kompyct.reports import benign_error, recovered
+from kompyct.reports import (
+    benign_error,
+    brought_back,
+    faulted_going_down,
+    identity,
+    recovered,
+)
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
@@ -35,6 +43,7 @@ CREATE = Phase.CREATE
 START = Phase.START
 STOP = Phase.STOP
 KILL = Phase.KILL
+ASKED = Ending.ASKED
 
 
 def start(cell: Cell, future: Future[None] | None) -> None:
@@ -90,8 +99,9 @@ def kill(
     brutal: bool,
     after_messages: bool = False,
     by_shutdown: bool = False,
+    why: Ending = Ending.ASKED,
 ) -> None:
-    """End: in order unless `brutal`, and if so after what is waiting.
+    """End for good: in order unless `brutal`, and if so after what is waiting.
 
     What is stored is retired, unless this is `by_shutdown`: then the next start goes on from it.
     """
@@ -103,11 +113,12 @@ def kill(
     if future is not None:
         cell.history.waiters += ((future, False),)
     if after_messages and (cell.state is ACTIVE or (cell.state is FAULTY and cell.history.active)):
-        order = (kill, (None, brutal, False, by_shutdown))
+        order = (kill, (None, brutal, False, by_shutdown, why))
         cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
         return
     close_box(cell)
     component = cell.component
+    cell.history.ending = Ending.SHUTDOWN if by_shutdown and why is ASKED else why
     if by_shutdown:
         met = cell.history.fault
         lost = component is None and (met is None or met.kind is not SHUTDOWN)
@@ -137,8 +148,105 @@ def stop_self(cell: Cell, incarnation: Component[Any]) -> None:
 
 def kill_self(cell: Cell, incarnation: Component[Any], after_messages: bool) -> None:
     """End in order, as that incarnation asked; a later one is not meant (S-06)."""
-    if cell.component is incarnation or cell.component is None:
-        kill(cell, None, False, after_messages)
+    if cell.component is not incarnation and cell.component is not None:
+        return
+    if cell.parent is None:
+        kill(cell, None, False, after_messages, False, Ending.ITSELF)
+    elif after_messages and cell.state is ACTIVE:
+        order = (kill_self, (incarnation, False))
+        cell.box.append(Envelope(None, lambda _: cell.add_signal(order)))
+    else:
+        _go_down(cell, Ending.ITSELF, False, News.LEFT)
+
+
+def suspend(cell: Cell, why: Ending, brutal: bool) -> None:
+    """End the incarnation, in order unless `brutal`; the component is kept for another one."""
+    if cell.state is not DESTROYED:
+        _go_down(cell, why, brutal, News.KEPT)
+
+
+def _go_down(cell: Cell, why: Ending, brutal: bool, news: News) -> None:
+    """End the incarnation and tell the supervisor, which decides what is next."""
+    history = cell.history
+    component = cell.component
+    history.fault = None  # what was to be done about it counts no more
+    parent = cell.parent
+    assert parent is not None
+    if component is None:
+        parent.hear(news, cell)
+        return
+    history.ending = why
+    raised = None if brutal else _call(cell, KILL, "on_kill")
+    history.ending = None
+    if component._kompyct_registration is not None:
+        cell.recovery = component._kompyct_registration
+    cell.take_up_saves()
+    cell.component = None  # before its things are closed: it keeps nothing more
+    if cell.stored is not None:
+        cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
+    cell.state = FAULTY
+    if raised is not None:  # it is told; what follows was decided before
+        cell.runtime.emit(faulted_going_down(cell, component, raised))
+        cell.hand = None
+    cell.end_period()
+    close_kept(cell, component, raised, lambda: parent.hear(news, cell))
+
+
+def bring_back(cell: Cell, cause: BaseException | None) -> None:
+    """Make another incarnation of a component that has been kept, as its function wants.
+
+    `cause` is what its sibling, or its supervisor, faulted with; None: that ended by itself.
+    """
+    if cell.state is not FAULTY:
+        return
+    history = cell.history
+    history.active = True
+    error = SiblingFaultError(f"component {cell.path!r} is restarted with others")
+    error.__cause__ = cause
+    history.fault = context = brought_back(cell, error)
+    if cell.recovery is not None:
+        cell.runtime.supervise(context)
+    else:
+        cell.add_signal((rebuild, (context, None)), first=True)
+
+
+def finish(cell: Cell, reason: str, error: str | None, left_as: Status) -> None:
+    """End a component that is down, and was kept."""
+    if cell.state is FAULTY:
+        cell.history.left_as = left_as
+        destroy(cell, reason, error)
+
+
+def begin_afresh(cell: Cell) -> None:
+    """Make another incarnation of a component that has ended by itself, and is permanent."""
+    if cell.state is not FAULTY:
+        return
+    cell.history.active = True
+    cell.recovery = None
+    stored = cell.stored
+    if stored is not None:  # its end by itself retires what it had (S-26)
+        stored.begin_anew()
+    cell.incarnation += 1
+    try:
+        cell.component = cell.make(cell.factory)
+    except NotNeededError:
+        _tell_parent(cell, News.NOT_NEEDED)
+        return
+    except BaseException as exception:
+        fault(cell, exception, CREATE)
+        return
+    cell.state = PASSIVE
+    raised = _activate(cell)
+    if raised is not None:
+        fault(cell, raised, START)
+        return
+    cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
+    _tell_parent(cell, News.STARTED)
+
+
+def _tell_parent(cell: Cell, news: News) -> None:
+    if cell.parent is not None:
+        cell.parent.hear(news, cell)
 
 
 def rebuild(
@@ -151,6 +259,13 @@ def rebuild(
     cell.incarnation += 1
     try:
         cell.component = cell.make(factory or cell.factory)
+    except NotNeededError as exception:
+        if cell.parent is None:
+            fault(cell, exception, CREATE)
+        else:
+            history.fault = None
+            _tell_parent(cell, News.NOT_NEEDED)
+        return
     except BaseException as exception:
         fault(cell, exception, CREATE)
         return
@@ -166,6 +281,10 @@ def rebuild(
     if cell.stored is not None:
         watch_probation(cell)
     cell.runtime.emit(recovered(cell, context))
+    if cell.parent is not None:
+        if not cell.order:
+            cell.order = next(cell.runtime.orders)
+        cell.parent.hear(News.STARTED, cell)
     starts = [future for future, is_start in history.waiters if is_start]
     history.waiters = tuple(waiter for waiter in history.waiters if not waiter[1])
     for future in starts:
@@ -179,6 +298,14 @@ def end(
     if cell.state is FAULTY and cell.history.fault is context:
         cell.history.left_as = left_as
         destroy(cell, reason, type(context.exception).__qualname__)
+
+
+def activate(cell: Cell) -> bool:
+    """Start the first active period of a child; whether it did not fault."""
+    raised = _activate(cell)
+    if raised is not None:
+        fault(cell, raised, START)
+    return raised is None
 
 
 def _activate(cell: Cell) -> BaseException | None:

@@ -24,7 +24,8 @@ from kompyct.errors import (
 )
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
-from kompyct.lifecycle import Phase
+from kompyct.lifecycle import ENDINGS, Phase
+from kompyct.mailbox import ClosedBox
 from kompyct.messages import Ask, Envelope
 from kompyct.notices import OnTheWay
 from kompyct.overdue import LimitWatch
@@ -70,7 +71,7 @@ class StandIn(Component[Any]):
     def __init__(self, cell: RemoteCell, child: Child) -> None:
         self.child = child
         self._cell = cell
-        self.patience = PATIENCE  # of its end
+        self.patience = cell.patience  # of its end
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
         self._again: dict[int, Any] = {}  # those that were sent one by one, by number
@@ -102,9 +103,11 @@ class StandIn(Component[Any]):
 
     def on_kill(self) -> None:
         """Have the component end in order; by force if that takes too long."""
-        if not self.have_done(protocol.OBEY, ("kill", 0), timeout=PATIENCE):
-            cell = self._cell
-            cell.runtime.emit(events.ProcessForced(*identity(cell), PATIENCE))
+        cell = self._cell
+        why = cell.history.ending
+        told = ("kill", ENDINGS.index(why))
+        if not self.have_done(protocol.OBEY, told, timeout=cell.patience):
+            cell.runtime.emit(events.ProcessForced(*identity(cell), cell.patience))
             self.end(0.0)
 
     def have_done(self, kind: int, value: Any, timeout: float = -1) -> bool:
@@ -361,6 +364,9 @@ class StandIn(Component[Any]):
             _wait(cell, child.gone, patience + GRACE + 1.0)
         self.take_up_saves()
         in_hand, left = self._recall()
+        if type(cell.box) is not ClosedBox:  # for the next incarnation
+            cell.put_back(left)
+            left = ()
         for message in (*in_hand, *left):
             ending.refuse(cell, message)
         child.discard()

@@ -40,8 +40,8 @@ class Stored:
     """
 
     __slots__ = (
-        "_base", "_fence", "_lock", "_over", "_pending", "_writer", "active", "generation", "kept",
-        "marked", "path", "settled", "status", "touched", "written",
+        "_base", "_fence", "_is_anew", "_lock", "_over", "_pending", "_writer", "active",
+        "generation", "kept", "marked", "path", "settled", "status", "touched", "written",
     )  # fmt: skip
 
     has_store = True
@@ -52,10 +52,11 @@ class Stored:
         self._writer = writer
         self._lock = allocate_lock()  # protects _fence, _over, _pending and touched
         self._fence = 0  # saves of earlier incarnations are refused
+        self._is_anew = False  # whether what was saved so far is of no use for what comes
         self._over = False  # whether the component has ended: a late thread saves no more
         self._pending: tuple[Registration, int, float] | None = None  # with incarnation and time
         self.touched = 0
-        self.status = Status.UNFINISHED  # written by the turn
+        self.status = Status.UNFINISHED  # written by the turn, and by the first save of a new life
         self.active = False  # whether it was started; written by the turn
         # Written by the writer:
         self.settled = 0
@@ -88,6 +89,13 @@ class Stored:
                 registration.suspect = registration.before_shutdown
         self.touch()
 
+    def begin_anew(self) -> None:
+        """Have what is stored count no more: the component begins afresh, in its turn."""
+        with self._lock:
+            self.status = Status.RETIRED
+            self._is_anew = True
+        self.touch()
+
     def save(self, registration: Registration, incarnation: int, *, durably: bool = False) -> None:
         """Have `registration` stored, behind the caller's back or `durably`; from any thread.
 
@@ -104,6 +112,8 @@ class Stored:
                     "nothing was changed"
                 )
             # Two threads of one incarnation: the later registration counts, whoever comes first.
+            if self._is_anew:
+                self.status = Status.UNFINISHED
             if pending is None or order >= (pending[1], pending[0].sequence):
                 self._pending = (registration, incarnation, time.time())
                 self._fence = incarnation
@@ -182,7 +192,7 @@ class Stored:
         if registration is self.written:
             entry = None if mark == self.marked else mark
             return Unsettled(touched, entry, registration, retired)
-        keeps = () if registration.data is None else self.kept
+        keeps = () if registration.data is None or self._is_anew else self.kept
         if registration.dropped:
             keeps = tuple([number for number in keeps if registration.counts(number)])
         assert registration.stored_as is not None
@@ -206,6 +216,7 @@ class Stored:
             self.generation = entry.generation
             self.marked = entry.mark
             self.written = stored.registration
+            self._is_anew = False
         elif entry is not None:
             self.marked = entry
         with self._lock:

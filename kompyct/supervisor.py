@@ -1,367 +1,177 @@
-"""What is done about a fault, and in which order does everything end?
+"""How is a supervision tree written down?
 
-The root supervisor is a component, and a fault is an ordinary message to it. It never runs users'
-code except `on_event` and `on_undelivered`: recovery functions are run by `RecoveryJob`.
+A tree is data: a `ComponentSupervisor` says which children there are and what happens when one
+goes down. Giving it to `ComponentSystem.create`, or to a `ChildSpec` as its factory, makes it run;
+how is in `supervising`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal
 
-from kompyct import errors, events, signals
-from kompyct.clock import SECOND, Alarm
+from kompyct.children import ChildSpec, Policy, checked_policy, one_of
 from kompyct.component import Component
-from kompyct.errors import ComponentCreateError, RecoveryTimeoutError, as_raised
-from kompyct.events import Event
-from kompyct.facts import FaultKind
-from kompyct.fault_classes import FaultClass
-from kompyct.faults import Answer, FaultContext, RecoveryHandler
-from kompyct.lifecycle import Phase, State, Status
-from kompyct.publisher import Publisher
-from kompyct.recovery import Decision, LateRecovery, RecoveryJob
-from kompyct.reports import faulted, identity
+from kompyct.errors import ArgumentError, ArgumentTypeError, UnknownBackendError
+from kompyct.restart import Backoff, RestartLimit
+from kompyct.strategy import AutoShutdown, Strategy
 
-if TYPE_CHECKING:
-    from kompyct.cell import Cell
-    from kompyct.history import History
-    from kompyct.runtime import Runtime
-
-_logger = logging.getLogger("kompyct")
-# Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
-DESTROYED = State.DESTROYED
-KILL = Phase.KILL
-UNRECOVERABLE = FaultClass.UNRECOVERABLE
-RESTART = Answer.RESTART
-ESCALATE = Answer.ESCALATE
-IGNORE = Answer.IGNORE
-SHUTDOWN = FaultKind.SHUTDOWN
-RETIRED = Status.RETIRED
+OTP: Final = RestartLimit(1, 5.0)
+"""The restart limit of a supervisor unless told otherwise: OTP's intensity and period."""
 
 
-MAX_RECOVERIES = 8
-"""Recoveries that run or hang at once; others wait, and when so many hang, the fallback applies to
-all that come, without users' code."""
+class ComponentSupervisor:
+    """Children, and what happens when one of them goes down. Immutable, for any thread.
 
-END_DEADLINE = 5 * SECOND
-"""How long each component may take to end in a shutdown."""
+    The children start in order, each when the one before has started, and end in reverse order,
+    each when the one before is gone. What is asked of it while it runs: `StartChild`,
+    `TerminateChild`, `RestartChild`, `DeleteChild`, `WhichChildren`, `CountChildren`.
 
+    Args:
+        children: their specs, in start order; none with "dynamic".
+        strategy: "one_for_one", "one_for_all", "rest_for_one" or "dynamic", see `Strategy`.
+        restart_limit: how many restarts it allows; one more and it ends its children and itself,
+            which its own supervisor sees as a fault. By default OTP's 1 in 5 s. None: any number,
+            so that only the budgets of the children count.
+        backoff: makes restarts in a row wait longer and longer; None: they do not wait.
+        auto_shutdown: "never", "any_significant" or "all_significant": whether it ends when a
+            significant child, or the last of them, has ended by itself.
+        policy: what to do about which exceptions, where neither the child's recovery function nor
+            the policy of its spec says so.
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
-    """Messages that nobody will handle."""
+    Raises:
+        ArgumentError: two children of one id, an id that is missing, an unknown choice, a
+            significant child that nobody looks at.
+        ArgumentTypeError: a value of the wrong type.
 
-    identity: tuple[int, str, int, float]
-    messages: tuple[Any, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndAll:
-    """The order to end every component; `done` is completed when they are gone.
-
-    `drain_until` (nanoseconds) lets them handle what is waiting until then.
+    Source: OTP's `supervisor` and Elixir's `DynamicSupervisor`; backoff and policy: Akka's.
     """
 
-    done: Future[None]
-    drain_until: int
+    __slots__ = ("auto_shutdown", "backoff", "children", "policy", "restart_limit", "strategy")
 
+    children: tuple[ChildSpec, ...]
+    strategy: Strategy
+    restart_limit: RestartLimit | None
+    backoff: Backoff | None
+    auto_shutdown: AutoShutdown
+    policy: Policy
 
-@dataclass(frozen=True, slots=True)
-class _Overdue:
-    """The component that is being ended has used up its time."""
-
-    component_id: int
-
-
-class ComponentSupervisor(Component[Any]):
-    """The root supervisor of a system. It has no restart limit of its own (S-08)."""
+    is_supervisor: Final = True  # as of a cell, and a spec
 
     def __init__(
         self,
-        publisher: Publisher,
-        on_undelivered: Callable[[str, Any], object] | None,
-        runtime: Runtime,
+        children: Iterable[ChildSpec] = (),
+        strategy: (
+            Strategy | Literal["one_for_one", "one_for_all", "rest_for_one", "dynamic"]
+        ) = Strategy.ONE_FOR_ONE,
+        *,
+        restart_limit: RestartLimit | None = OTP,
+        backoff: Backoff | None = None,
+        auto_shutdown: (
+            AutoShutdown | Literal["never", "any_significant", "all_significant"]
+        ) = AutoShutdown.NEVER,
+        policy: Policy | None = None,
     ) -> None:
-        self._publisher = publisher
-        self._on_undelivered = on_undelivered
-        self._runtime = runtime
-        self._abandoned = 0  # recoveries that hang
-        self._running = 0  # recoveries that run, and have not passed their deadline
-        self._waiting: deque[FaultContext[Any]] = deque()  # for a recovery to begin
-        self._ending: EndAll | None = None
-        self._to_end: list[Cell] = []  # in start order
-        self._awaited: int | None = None  # the id of the component that was told to end
-        self._alarm: Alarm | None = None
-
-    def on_receive(self, message: Any) -> None:
-        """Do what `message` is about. A bug in that is logged: supervision must go on."""
-        try:
-            self._handle(message)
-        except BaseException:
-            with suppress(BaseException):  # a logging handler may raise as well
-                name = type(message).__qualname__
-                _logger.exception("the supervisor could not handle a %s", name)
-
-    def _handle(self, message: Any) -> None:
-        if isinstance(message, Event):
-            self._publisher.publish(message)
-            if type(message) is events.ComponentEnded and message.component_id == self._awaited:
-                self._end_next()
-        elif type(message) is FaultContext:
-            self._consider(message)
-        elif type(message) is Decision:
-            self._running -= 1
-            self._abandoned += message.abandoned
-            self._carry_out(message)
-            self._begin_waiting()
-        elif type(message) is LateRecovery:
-            self._abandoned -= 1
-            self._begin_waiting()
-            self._publisher.publish(events.LateAnswer(*identity(message.fault._facts.cell)))
-        elif isinstance(message, logging.LogRecord):  # of a component in another process
-            logger = logging.getLogger(message.name)
-            if logger.isEnabledFor(message.levelno):
-                logger.handle(message)
-        elif type(message) is Undelivered:
-            self._bury(message)
-        elif type(message) is EndAll:
-            self._end_all(message)
-        elif type(message) is _Overdue and message.component_id == self._awaited:
-            self._give_up_waiting()
-
-    # -- faults -----------------------------------------------------------------------------
-
-    def _consider(self, fault: FaultContext[Any]) -> None:
-        facts = fault._facts
-        cell = facts.cell
-        runtime = self._runtime
-        name = type(fault.exception).__qualname__
-        publish = self._publisher.publish
-        if runtime.stopping:
-            self._publish_fault(fault)
-            self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
-        elif facts.fault_class is UNRECOVERABLE:
-            publish(faulted(fault))
-            history = cell._history
-            if history is not None and history.claimed:
-                self._give_up(fault, f"unrecoverable {name}", history)
-            else:
-                self._end(fault, f"unrecoverable {name}")
-        elif facts.registration is None:
-            publish(faulted(fault))
-            publish(events.NoRecoveryFunction(*identity(cell), name))
-            self._end(fault, f"{name}, and it has no recovery function")
-        else:
-            # First the job, then the telling: a log line takes longer than a recovery.
-            self._waiting.append(fault)
-            if self._running + self._abandoned < MAX_RECOVERIES:
-                self._begin_waiting()
-            self._publish_fault(fault)
-            if self._abandoned >= MAX_RECOVERIES:
-                self._begin_waiting()
-
-    def _publish_fault(self, fault: FaultContext[Any]) -> None:
-        if fault.kind is not SHUTDOWN:  # which is none (S-26)
-            self._publisher.publish(faulted(fault))
-
-    def _begin_waiting(self) -> None:
-        """Begin recoveries that wait, as many as may run; or give up on them."""
-        runtime = self._runtime
-        while self._waiting and self._running + self._abandoned < MAX_RECOVERIES:
-            self._running += 1
-            fault = self._waiting.popleft()
-            runtime.run_job(RecoveryJob(runtime, fault, runtime.tell_supervisor))
-        while self._waiting and self._abandoned >= MAX_RECOVERIES:
-            error = RecoveryTimeoutError(f"{self._abandoned} recoveries hang already")
-            self._carry_out(Decision(self._waiting.popleft(), None, error))
-
-    def _carry_out(self, decision: Decision) -> None:
-        fault = decision.fault
-        cell = fault._facts.cell
-        history = cell._history
-        if history is None or history.fault is not fault:
-            return  # it was killed meanwhile
-        handler = decision.handler
-        name = type(fault.exception).__qualname__
-        if handler is None:
-            handler = self._fallback(fault, decision.error)
-        answer = handler.answer
-        if decision.superseded and answer is RESTART:
-            refused = (*identity(cell), "its recovery created another one of its name")
-            self._publisher.publish(events.RestartRefused(*refused))
-            self._end(fault, f"{name}, superseded by its recovery")
-        elif self._runtime.stopping and answer is not ESCALATE:
-            self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
-        elif answer is RESTART:
-            self._restart(fault, handler, history)
-        elif answer is ESCALATE:
-            self._publisher.publish(events.Escalated(*identity(cell), name))
-            if history.claimed:  # to whoever creates it (S-25)
-                self._give_up(fault, f"{name}, escalated", history)
-                return
-            self._end(fault, f"{name}, escalated")
-            self._runtime.escalate(as_raised(fault.exception, cell.path))
-        elif answer is IGNORE:
-            self._publisher.publish(events.FaultIgnored(*identity(cell), name))
-            left_as = _unfinished(fault) if history.claimed else RETIRED
-            self._end(fault, f"{name}, ignored by its recovery function", left_as)
-        elif history.claimed and decision.error is not None:
-            raised = type(decision.error).__qualname__
-            self._give_up(fault, f"its recovery did not work: {raised}", history, decision.error)
-        else:
-            self._end(fault, f"{name}, ended by its recovery")
-
-    def _restart(
-        self, fault: FaultContext[Any], handler: RecoveryHandler, history: History
-    ) -> None:
-        cell = fault._facts.cell
-        budget = cell.options.budget
-        name = type(fault.exception).__qualname__
-        if fault.phase is KILL:
-            reason = "it was being killed"
-            self._publisher.publish(events.RestartRefused(*identity(cell), reason))
-            self._end(fault, f"{name} in on_kill")
-            return
-        charged: tuple[int, ...] | None = history.restarts
-        if fault.kind is not SHUTDOWN:  # after which a start is no restart (S-26)
-            charged = budget.charge(history.restarts, self._runtime.clock.now())
-        if charged is None:
-            limit = (budget.max_restarts, budget.within)
-            self._publisher.publish(events.RestartLimitReached(*identity(cell), name, *limit))
-            reason = (
-                f"restart limit of {budget.max_restarts} in {budget.within:g} s reached, "
-                f"last by {name}"
+        what = "of a supervisor"
+        if isinstance(children, ChildSpec) or not isinstance(children, Iterable):
+            raise ArgumentTypeError(f"children {what} is {children!r}; give a list of ChildSpec")
+        specs = tuple(children)
+        for spec in specs:
+            if not isinstance(spec, ChildSpec):
+                raise ArgumentTypeError(f"children {what} has {spec!r}; give a ChildSpec")
+        chosen = one_of(Strategy, strategy, f"strategy {what}")
+        if restart_limit is not None and not isinstance(restart_limit, RestartLimit):
+            given = restart_limit
+            raise ArgumentTypeError(f"restart_limit {what} is {given!r}; give a RestartLimit")
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ArgumentTypeError(f"backoff {what} is {backoff!r}; give a Backoff, or None")
+        shutdown = one_of(AutoShutdown, auto_shutdown, f"auto_shutdown {what}")
+        if chosen is Strategy.DYNAMIC and specs:
+            raise ArgumentError(
+                f"a dynamic supervisor begins without children, and was given {len(specs)}; "
+                "add them with StartChild"
             )
-            if history.claimed:
-                self._give_up(fault, reason, history)
-            else:
-                self._end(fault, reason)
-            return
-        history.restarts = charged
-        cell.signal(signals.rebuild, fault, handler.call)
+        seen: set[str | None] = set()
+        for spec in specs:
+            check_significant(spec, shutdown)
+            if spec.id is None:
+                raise ArgumentError(
+                    f"a child of {spec.factory!r} has no id; only those of a dynamic supervisor "
+                    "can do without"
+                )
+            if spec.id in seen:
+                raise ArgumentError(f"two children have the id {spec.id!r}; give each its own")
+            seen.add(spec.id)
+        for name, value in (
+            ("children", specs),
+            ("strategy", chosen),
+            ("restart_limit", restart_limit),
+            ("backoff", backoff),
+            ("auto_shutdown", shutdown),
+            ("policy", checked_policy(policy, "a supervisor")),
+        ):
+            object.__setattr__(self, name, value)
 
-    def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:
-        cell = fault._facts.cell
-        fallback = cell.options.fallback
-        self._publisher.publish(
-            events.FallbackApplied(
-                *identity(cell),
-                type(fault.exception).__qualname__,
-                type(error).__qualname__,
-                fallback,
-                _detail(error),
-            )
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a supervisor is immutable; {name!r} cannot be set")
+
+    def __call__(self) -> Component[Any]:
+        """The component that stands for it while it runs; called by the system."""
+        return Supervising(self)
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, ChildSpec]]:
+        """Every spec of the tree with its path below this supervisor, parents first."""
+        for spec in self.children:
+            here = f"{path}{spec.id}"
+            yield here, spec
+            if isinstance(spec.factory, ComponentSupervisor):
+                yield from spec.factory.walk(f"{here}/")
+
+    def __repr__(self) -> str:
+        return f"<ComponentSupervisor of {len(self.children)} children, {self.strategy.value}>"
+
+
+def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+    """Refuse a significant child of a supervisor that never shuts itself down, as OTP does.
+
+    Raises:
+        ArgumentError: it is one.
+    """
+    if spec.significant and auto_shutdown is AutoShutdown.NEVER:
+        raise ArgumentError(
+            f"child {spec.id!r} is significant, and its supervisor has auto_shutdown='never'; "
+            "give 'any_significant' or 'all_significant', or significant=False"
         )
-        if fallback == "restart":
-            return fault.restart()
-        return fault.escalate() if fallback == "escalate" else fault.end()
 
-    def _end(self, fault: FaultContext[Any], reason: str, left_as: Status = RETIRED) -> None:
-        cell = fault._facts.cell
-        cell.signal(signals.end, fault, reason, left_as)
 
-    def _give_up(
-        self,
-        fault: FaultContext[Any],
-        reason: str,
-        history: History,
-        cause: BaseException | None = None,
-    ) -> None:
-        """End a component that could not go on from what an earlier process stored of it.
+def check_placement(spec: ChildSpec, kind: str, system_kind: str) -> None:
+    """Refuse a child, or one below it, that cannot be where it is to be.
 
-        That stays in the store, and whoever creates the component gets an error.
-        """
-        error = ComponentCreateError(
-            f"component {fault.path!r} could not go on from its snapshot: {reason}; it stays in "
-            "the store. Mend what failed, or create it with fresh=True"
+    Args:
+        kind: of the backend of children whose spec names none.
+        system_kind: of the system's own backend.
+
+    Raises:
+        UnknownBackendError: a test drives all components of a system or none.
+        ArgumentError: `standby` or `overlap` without a process.
+    """
+    chosen = spec.backend or kind
+    if (chosen == "manual") != (system_kind == "manual"):
+        raise UnknownBackendError(
+            f"backend of child {spec.id!r} is {chosen!r}, and the system runs on "
+            f"{system_kind!r}; a test drives all components of a system or none"
         )
-        error.__cause__ = cause or fault.exception
-        history.error = error
-        self._end(fault, reason, _unfinished(fault))
-
-    # -- messages that nobody handles -------------------------------------------------------
-
-    def _bury(self, undelivered: Undelivered) -> None:
-        types: dict[str, None] = {}
-        for message in undelivered.messages:
-            types[type(message).__qualname__] = None
-            if len(types) == 3:
-                break
-        letters = (len(undelivered.messages), tuple(types), undelivered.reason)
-        self._publisher.publish(events.DeadLetters(*undelivered.identity, *letters))
-        if self._on_undelivered is None:
-            return
-        for message in undelivered.messages:
-            try:
-                self._on_undelivered(undelivered.identity[1], message)
-            except BaseException as error:
-                self._publisher.complain("on_undelivered raised %s", error)
-
-    # -- the end ----------------------------------------------------------------------------
-
-    def _end_all(self, order: EndAll) -> None:
-        if self._ending is not None:
-            return  # under way; the system shares the future
-        self._ending = order
-        self._to_end = self._runtime.registry.in_start_order()
-        self._end_next()
-
-    def _end_next(self) -> None:
-        """Tell the last one started to end; the next one when it is gone (S-03)."""
-        order = self._ending
-        assert order is not None
-        if self._alarm is not None:
-            self._alarm.silence()
-        while self._to_end:
-            cell = self._to_end.pop()
-            if cell.state is not DESTROYED:
-                draining = self._runtime.clock.now() < order.drain_until
-                self._await(cell, order.drain_until if draining else None)
-                try:
-                    cell.signal(signals.kill, None, False, draining, True)
-                except RuntimeError:  # there is no thread for it
-                    self._publisher.publish(events.Abandoned(*identity(cell)))
-                    continue
-                return
-        self._awaited = None
-        with suppress(InvalidStateError):  # the wait was cut short
-            order.done.set_result(None)
-
-    def _await(self, cell: Cell, until: int | None) -> None:
-        self._awaited = cell.id
-        clock = self._runtime.clock
-        overdue = _Overdue(cell.id)
-        tell = self._runtime.tell_supervisor
-        self._alarm = Alarm(until or clock.now() + END_DEADLINE, lambda: tell(overdue))
-        with suppress(RuntimeError):  # no thread for the clock: the shutdown's own limit holds
-            clock.set(self._alarm)
-
-    def _give_up_waiting(self) -> None:
-        cell = self._runtime.registry.get(self._awaited)
-        order = self._ending
-        assert order is not None
-        if cell is None:
-            return  # its end is on the way here
-        if order.drain_until:  # the time to drain is over; now it has the usual time to end
-            order = self._ending = EndAll(order.done, 0)
-            self._await(cell, None)
-            cell.signal(signals.kill, None, False, False, True)
-            return
-        self._publisher.publish(events.Abandoned(*identity(cell)))
-        self._end_next()
+    if (spec.standby or spec.overlap) and chosen != "process":
+        raise ArgumentError(
+            f"standby and overlap of child {spec.id!r} are for backend='process', not {chosen!r}"
+        )
+    if isinstance(spec.factory, ComponentSupervisor):
+        for child in spec.factory.children:
+            check_placement(child, chosen, system_kind)
 
 
-def _unfinished(fault: FaultContext[Any]) -> Status:
-    """How a component is left in the store that could not go on now, but may at the next start."""
-    return Status.CLEAN if fault.kind is SHUTDOWN else Status.UNFINISHED
+class Supervising(Component[Any]):
+    """One incarnation of a supervisor. All it does is done by its cell, see `supervising`."""
 
-
-def _detail(error: BaseException | None) -> str:
-    """The text of `error` if it is kompyct's own, which holds no values; else nothing."""
-    return str(error) if type(error).__module__ == errors.__name__ else ""
+    def __init__(self, declared: ComponentSupervisor) -> None:
+        self.declared = declared

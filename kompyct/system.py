@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from kompyct import signals
-from kompyct.backends import check_kind
 from kompyct.cell import START, Cell
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.codecs import DumpsLoads, codec_for
@@ -31,6 +30,7 @@ from kompyct.options import (
     Options,
     Overflow,
     check_durability,
+    check_kind,
     checked_memory_limit,
     checked_options,
     checked_time_limit,
@@ -40,6 +40,7 @@ from kompyct.registry import TreeNode, check_name
 from kompyct.restart import RestartLimit
 from kompyct.runtime import SHUTDOWN_TIMEOUT, Runtime
 from kompyct.service import run_until_signalled
+from kompyct.supervisor import ComponentSupervisor, check_placement
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
@@ -264,8 +265,13 @@ class ComponentSystem:
                 )
         if name is not None:
             check_name(name)
+        if isinstance(factory, ComponentSupervisor):
+            for spec in factory.children:
+                check_placement(spec, target.kind, runtime.kind)
         cell = runtime.new_cell(name, factory, target, options)
-        if start:
+        if start and cell.is_supervisor:
+            cell.add_signal(START[0])
+        elif start:
             cell.control = START  # nobody else knows the cell yet
         if not make_first(cell, fresh=fresh):  # it has gone on from what was stored of it
             if runtime.stopping:
@@ -308,7 +314,8 @@ class ComponentSystem:
         """Pause the component: it keeps its state, messages wait for the next start.
 
         Returns: a future, done when `on_stop` has returned, at once if there is nothing to stop;
-            it raises `ComponentFaultError` if that faulted.
+            it raises `ComponentFaultError` if that faulted, and `ArgumentError` for a supervisor,
+            which cannot be paused.
         """
         return self._signal(self._cell(ref), signals.stop)
 
@@ -436,8 +443,9 @@ class ComponentSystem:
 
         Each by its stored recovery function, as `create` does it, on the system's own backend and
         with the default budget; those that were active are started. Call it once everything that
-        the program creates by itself has been created. What cannot go on stays in the store and
-        is reported by an event `NotRecovered`.
+        the program creates by itself has been created: what had been added to a supervisor goes
+        on below that, as a transient child. What cannot go on stays in the store and is reported
+        by an event `NotRecovered`.
 
         Returns: refs of those that were recovered, or have ended as their functions wanted.
 

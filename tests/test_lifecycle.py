@@ -23,7 +23,7 @@ from kompyct import (
     State,
     ending,
     events,
-    supervisor,
+    root,
 )
 from kompyct.errors import (
     ArgumentError,
@@ -1223,7 +1223,7 @@ def test_a_component_that_does_not_end_is_left_behind(
 ) -> None:
     """S-03, B-58: A component that hangs in a handler holds the shutdown for its deadline (5 s;
     here 50 ms) only; an event names it and the others end in order."""
-    monkeypatch.setattr(supervisor, "END_DEADLINE", SHORT)
+    monkeypatch.setattr(root, "END_DEADLINE", SHORT)
     gate = threading.Event()
     entered = threading.Event()
     left = threading.Event()

@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import Any
 
 from kompyct.deadline import AbandonedError
-from kompyct.errors import ProcessStartError, UnknownBackendError
+from kompyct.errors import ProcessStartError
+from kompyct.options import check_kind
 
 
 class Graveyard:
@@ -59,13 +60,3 @@ def make_backend(kind: str, system_name: str, clock: Any, pool: Any = None) -> A
     module, name = _BACKENDS[kind]
     needs = clock if pool is None else pool
     return getattr(import_module(module), name)(system_name, needs)
-
-
-def check_kind(kind: object) -> None:
-    """Refuse what is no kind of backend.
-
-    Raises:
-        UnknownBackendError: there is none of that kind.
-    """
-    if not isinstance(kind, str) or kind not in _BACKENDS:
-        raise UnknownBackendError(f"backend is {kind!r}; give one of {', '.join(_BACKENDS)}")

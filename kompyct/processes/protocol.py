@@ -86,6 +86,7 @@ class Making:
     system: str
     id: int
     name: str | None
+    path: str
     incarnation: int
     active_period: int
     position: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from kompyct import events
 from kompyct.clock import ManualClock
-from kompyct.supervisor import EndAll
+from kompyct.root import EndAll
 from kompyct.system import ComponentSystem
 from kompyct.waiting import here
 from tests.harness.explorer import Scenario

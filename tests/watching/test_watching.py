@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from kompyct import Component, ComponentRef, ComponentSystem, State, Terminated
+from kompyct import (
+    ChildSpec,
+    Component,
+    ComponentRef,
+    ComponentSupervisor,
+    ComponentSystem,
+    RestartLimit,
+    State,
+    Strategy,
+    TerminateChild,
+    Terminated,
+)
 from kompyct.errors import (
     ArgumentTypeError,
     ComponentCreateError,
@@ -713,3 +724,45 @@ def test_idle_components_are_no_bigger() -> None:
         assert [ref._cell._history for ref in refs] == [None] * 3
         watches = system._runtime.watches
         assert not any((watches._on, watches._of, watches._sent))
+
+
+# -- in a supervision tree -------------------------------------------------------------------
+
+
+def test_a_restart_by_a_supervisor_gives_no_notice() -> None:
+    """B-70, B-72: Given supervised children that are restarted, since one has ended, has faulted,
+    or a sibling takes it down, then nobody is told, and names and groups stay; when one is
+    terminated, its watcher is told, and when the supervisor ends, all are."""
+    with TestSystem() as system:
+        specs = [ChildSpec(id=name, factory=Holder) for name in ("a", "b")]
+        tree = ComponentSupervisor(
+            specs, strategy=Strategy.ONE_FOR_ALL, restart_limit=RestartLimit(5, 10.0)
+        )
+        supervisor: Any = system.create(tree, name="tree")
+        system.start(supervisor).result()
+        one: Any = system.find("tree/a")
+        other: Any = system.find("tree/b")
+        watcher: Any = system.create(partial(Watcher, (one, other, supervisor)), start=True)
+        system.run_until_idle()
+        system.group("workers").join(one)
+        system.register("service", other)
+        one.tell(Do(_leave))
+        system.run_until_idle()
+        one.tell(Do(components.fail))
+        system.run_until_idle()
+        assert (one.incarnation, other.incarnation) == (3, 3)
+        assert watcher.ask(Get()) == []
+        assert system.group("workers").members() == (one,)
+        assert system.whereis("service") == other
+        supervisor.ask(TerminateChild("a"))
+        system.run_until_idle()
+        assert [notice.ref for notice in watcher.ask(Get())] == [one]
+        assert system.group("workers").members() == ()
+        system.kill(supervisor).result()
+        system.run_until_idle()
+        assert [notice.ref for notice in watcher.ask(Get())] == [one, other, supervisor]
+        assert system.whereis("service") is None
+
+
+def _leave(component: Holder) -> None:
+    component.kill_self()

@@ -1,0 +1,118 @@
+"""What may be asked of a supervisor while it runs?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kompyct.children import ChildSpec
+from kompyct.messages import Request
+from kompyct.ref import ComponentRef
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """A child as its supervisor sees it; see `WhichChildren`.
+
+    Attributes:
+        id: as in its spec.
+        ref: reaches it; None if it does not run and has nothing to come back to.
+        state: "starting", "running", "restarting", "stopping" or "stopped".
+        incarnation: which one runs, or ran last; 0 if none ever did.
+        restarts: within the window of its own budget, or of the supervisor's restart limit.
+        is_supervisor: whether it is a tree of its own.
+        spec: how it is made.
+    """
+
+    id: str | None
+    ref: ComponentRef[Any] | None
+    state: str
+    incarnation: int
+    restarts: int
+    is_supervisor: bool
+    spec: ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """How many children there are; see `CountChildren`.
+
+    Attributes:
+        specs: all of them, running or not.
+        active: those that run.
+        supervisors, workers: all of them by kind, running or not.
+        running, restarting, stopped: by state; what is starting counts as restarting, and what
+            is stopping as running.
+    """
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+    running: int
+    restarting: int
+    stopped: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild(Request[ComponentRef[Any] | None]):
+    """Add a child and start it; the reply is its ref, None if it is not needed.
+
+    Raises, to the asker:
+        ChildAlreadyStartedError, ChildAlreadyPresentError: there is one of that id.
+        ComponentCreateError: its factory or its `on_start` raised, which is the cause; nothing is
+            left of it.
+        SupervisorEndingError: the supervisor is ending.
+    """
+
+    spec: ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateChild(Request[None]):
+    """End a child; unless it is temporary, its spec stays, for `RestartChild`.
+
+    `child` is an id or, as children of a dynamic supervisor may have none, a ref. The reply comes
+    when it is gone. A restart that is pending is cancelled.
+
+    Raises, to the asker: ChildNotFoundError, SupervisorEndingError.
+    """
+
+    child: str | ComponentRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartChild(Request[ComponentRef[Any] | None]):
+    """Start a child again that is stopped; the reply is its ref, None if it is not needed.
+
+    Raises, to the asker:
+        ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
+        ComponentCreateError: it could not be started; its spec stays.
+        ArgumentError: children of a dynamic supervisor are not kept to be started again.
+        SupervisorEndingError: the supervisor is ending.
+    """
+
+    child: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChild(Request[None]):
+    """Forget the spec of a child that is stopped, or that waits to be restarted.
+
+    Raises, to the asker:
+        ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
+        ArgumentError: of a dynamic supervisor.
+        SupervisorEndingError: the supervisor is ending.
+    """
+
+    child: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhichChildren(Request[tuple[ChildInfo, ...]]):
+    """Ask for all children, in start order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountChildren(Request[ChildCounts]):
+    """Ask how many children there are."""
