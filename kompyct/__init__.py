@@ -27,14 +27,17 @@ if TYPE_CHECKING:
     from kompyct.facts import FaultKind
     from kompyct.fault_classes import FaultClass
     from kompyct.faults import FaultContext, RecoveryHandler
+    from kompyct.groups import Group
     from kompyct.lifecycle import Ending, Phase, State
     from kompyct.messages import OnRestart, Request
     from kompyct.needed import NOT_NEEDED
+    from kompyct.notices import Terminated
     from kompyct.poison import PoisonMessage
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
     from kompyct.restart import Backoff, RestartLimit
+    from kompyct.routes import Broadcast, ByKey, RoundRobin
     from kompyct.strategy import AutoShutdown, Strategy
     from kompyct.supervisor import ComponentSupervisor
     from kompyct.system import ComponentSystem
@@ -43,6 +46,8 @@ _MODULES = {
     "AutoShutdown": "strategy",
     "Backoff": "restart",
     "Benign": "errors",
+    "Broadcast": "routes",
+    "ByKey": "routes",
     "ChildCounts": "child_requests",
     "ChildInfo": "child_requests",
     "ChildSpec": "children",
@@ -56,6 +61,7 @@ _MODULES = {
     "FaultClass": "fault_classes",
     "FaultContext": "faults",
     "FaultKind": "facts",
+    "Group": "groups",
     "KompyctError": "errors",
     "NOT_NEEDED": "needed",
     "OnRestart": "messages",
@@ -67,10 +73,12 @@ _MODULES = {
     "Restart": "children",
     "RestartChild": "child_requests",
     "RestartLimit": "restart",
+    "RoundRobin": "routes",
     "StartChild": "child_requests",
     "State": "lifecycle",
     "Strategy": "strategy",
     "TerminateChild": "child_requests",
+    "Terminated": "notices",
     "TreeNode": "registry",
     "Unrecoverable": "errors",
     "WhichChildren": "child_requests",
@@ -82,6 +90,8 @@ __all__ = [
     "AutoShutdown",
     "Backoff",
     "Benign",
+    "Broadcast",
+    "ByKey",
     "ChildCounts",
     "ChildInfo",
     "ChildSpec",
@@ -95,6 +105,7 @@ __all__ = [
     "FaultClass",
     "FaultContext",
     "FaultKind",
+    "Group",
     "KompyctError",
     "OnRestart",
     "Phase",
@@ -105,10 +116,12 @@ __all__ = [
     "Restart",
     "RestartChild",
     "RestartLimit",
+    "RoundRobin",
     "StartChild",
     "State",
     "Strategy",
     "TerminateChild",
+    "Terminated",
     "TreeNode",
     "Unrecoverable",
     "WhichChildren",

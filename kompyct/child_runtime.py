@@ -19,6 +19,7 @@ from kompyct.codecs import decode
 from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.far import FarCell, FarFuture, FarSystem, ToParent
+from kompyct.far_groups import FarGroups, FarWatches
 from kompyct.faults import FaultContext
 from kompyct.messages import LateReplies
 from kompyct.options import Options
@@ -50,7 +51,9 @@ class ChildRuntime:
         self.clock = loop
         self.codec = decode(making.codec)
         self.durability = making.durability
-        self.system = FarSystem(making.system, loop.parent, loop)
+        self.groups = FarGroups(self)
+        self.watches = FarWatches(self)
+        self.system = FarSystem(making.system, loop.parent, loop, self.groups)
         self.options = Options(
             time_limit=making.time_limit,
             memory_limit=making.memory_limit,
@@ -92,6 +95,9 @@ class ChildRuntime:
         """The component has ended, and so has this process."""
         self._loop.over = True
         return Graveyard()
+
+    def tell_watchers(self, cell: Any) -> None:
+        """Nothing: the parent does."""
 
     def watch(self, deadline: Deadline) -> None:
         """See `Runtime.watch`; each on a thread of its own, since there are few."""

@@ -274,6 +274,32 @@ class Component(Generic[M]):
         """
         self._kompyct_living_cell().progress()
 
+    def watch(self, ref: ComponentRef[Any]) -> None:
+        """Be told by one message, a `Terminated`, when the component `ref` has ended for good.
+
+        Not at a restart; at once if it has ended already. Watching again what is watched changes
+        nothing. The watch belongs to the component and outlives its recovery; it ends with the
+        notice, with `unwatch`, or with the component. The notice waits like any message, but no
+        limit of the mailbox keeps it out.
+
+        Raises:
+            ArgumentTypeError: `ref` is no ref.
+            ArgumentError: it is the component itself.
+        """
+        cell = self._kompyct_living_cell()
+        cell.runtime.watches.watch(cell, ref)
+
+    def unwatch(self, ref: ComponentRef[Any]) -> None:
+        """Watch `ref` no longer: no notice arrives any more, even if it is queued already.
+
+        Called on a thread of the component's own making, the notice may be in hand just then.
+
+        Raises:
+            ArgumentTypeError: `ref` is no ref.
+        """
+        cell = self._kompyct_living_cell()
+        cell.runtime.watches.unwatch(cell, ref)
+
     def unhandled(self, message: object) -> NoReturn:
         """Refuse `message`: `case _: self.unhandled(message)`.
 

@@ -19,6 +19,7 @@ from kompyct.mailbox import ClosedBox
 from kompyct.messages import NOBODY, Envelope
 from kompyct.news import Gone, News
 from kompyct.reports import identity
+from kompyct.watching import EndReason
 
 if TYPE_CHECKING:
     from kompyct.cell import Cell
@@ -54,7 +55,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     """
     runtime = cell.runtime
     history = cell.history
-    cell.reason = reason
+    cell.reason = reason if error is None else EndReason(reason, error)
     history.fault = None
     close_box(cell)
     cell.state = DESTROYED
@@ -72,6 +73,7 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     restarts = len(history.restarts)
     runtime.emit(events.ComponentEnded(*identity(cell), reason, error, restarts))
     cell._history = None
+    runtime.tell_watchers(cell)
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
     if cell.parent is not None:
@@ -99,6 +101,7 @@ def discard_in_turn(cell: Cell) -> None:
     cell.let_go()
     cell.backend = cell.runtime.forget(cell)
     _bury_letters(cell)
+    cell.runtime.tell_watchers(cell)
 
 
 def close_kept(

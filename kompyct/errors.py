@@ -37,6 +37,7 @@
     ├── AskTimeoutError               (TimeoutError) no reply in time
     ├── AskCircleError                asks that wait for each other
     ├── MailboxFullError              a bounded mailbox is full
+    ├── NoMembersError                a group that was asked has no members
     ├── ProcessLostError              what a fault PROCESS_LOST has as its exception
     ├── ProcessExitError              a child process ended, or was ended: what PROCESS_EXIT has
     ├── ProcessStartError             a child process cannot be started
@@ -206,6 +207,10 @@ class AskCircleError(KompyctError):
 
 class UnpicklableError(ArgumentTypeError):
     """A factory, a message or a reply cannot be pickled, so it cannot go to another process."""
+
+
+class NoMembersError(KompyctError):
+    """A group was asked, and nobody is in it."""
 
 
 class MailboxFullError(KompyctError):

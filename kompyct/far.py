@@ -26,14 +26,18 @@ from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.lost import name_in
 from kompyct.messages import Ask, Envelope, new_ask
+from kompyct.names import check_not_made
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
 from kompyct.processes.zygote import has_main
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
+from kompyct.watching import target_of
 
 if TYPE_CHECKING:
     from kompyct.component import Component
+    from kompyct.far_groups import FarGroup, FarGroups
+    from kompyct.notices import Terminated
 
 
 class Parent:
@@ -285,10 +289,11 @@ class FarSystem:
     The methods are those of `ComponentSystem`; what they are given must be picklable.
     """
 
-    def __init__(self, name: str, parent: Parent, clock: Clock) -> None:
+    def __init__(self, name: str, parent: Parent, clock: Clock, groups: FarGroups) -> None:
         self.name = name
         self.clock = clock
         self._parent = parent
+        self._groups = groups
 
     def create(self, factory: Callable[[], Component[Any]], **options: Any) -> ComponentRef[Any]:
         """See `ComponentSystem.create`; the component belongs to the system, not to this one."""
@@ -318,6 +323,28 @@ class FarSystem:
         """See `ComponentSystem.find`."""
         found: ComponentRef[Any] | None = self._parent.call("find", path)
         return found
+
+    def ended(self, ref: ComponentRef[Any]) -> Future[Terminated]:
+        """See `ComponentSystem.ended`."""
+        return self._parent.call_later("ended", ref)
+
+    def register(self, name: str, ref: ComponentRef[Any]) -> None:
+        """See `ComponentSystem.register`."""
+        check_not_made(target_of(ref), "named")
+        self._parent.call("register", name, ref)
+
+    def unregister(self, name: str) -> bool:
+        """See `ComponentSystem.unregister`."""
+        return bool(self._parent.call("unregister", name))
+
+    def whereis(self, name: str) -> ComponentRef[Any] | None:
+        """See `ComponentSystem.whereis`."""
+        found: ComponentRef[Any] | None = self._parent.call("whereis", name)
+        return found
+
+    def group(self, name: str) -> FarGroup[Any]:
+        """See `ComponentSystem.group`."""
+        return self._groups.get(name)
 
     def tree(self) -> Any:
         """See `ComponentSystem.tree`."""

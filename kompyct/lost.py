@@ -46,7 +46,8 @@ class LostRuntime:
 class LostCell:
     """Stands for a component that has ended: asks fail, tells become dead letters.
 
-    `runtime` is that of its system, or a `LostRuntime` if that has gone too.
+    `runtime` is that of its system, or a `LostRuntime` if that has gone too. `key` is that of the
+    system that made it, if another one is told what becomes of messages to it.
     """
 
     asleep = False
@@ -56,8 +57,9 @@ class LostCell:
     component = None
     asking = None
 
-    def __init__(self, runtime: Any, path: str, number: int) -> None:
+    def __init__(self, runtime: Any, path: str, number: int, key: str | None = None) -> None:
         self.runtime = runtime
+        self.key: str = runtime.key if key is None else key
         self.path = path
         self.id = number
         self.name = name_in(path)

@@ -193,10 +193,14 @@ class ComponentRef(Generic[M]):
         return f"<ComponentRef {self.path!r} in {self._cell.runtime.name!r}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ComponentRef) and other._cell is self._cell
+        if not isinstance(other, ComponentRef):
+            return False
+        cell, others = self._cell, other._cell
+        # What a pickled ref leads to after the end is another object, see `LostCell`.
+        return cell is others or (cell.id == others.id and key_of(cell) == key_of(others))
 
     def __hash__(self) -> int:
-        return hash(self._cell)
+        return hash(self._cell.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         cell = self._cell
@@ -287,26 +291,31 @@ class RestoredRef(ComponentRef[M]):
     system that decoded it. From then on it is a ref like any other (S-17).
     """
 
-    __slots__ = ("_bound", "_origin", "_runtime")
+    __slots__ = ("_bound", "_lost", "_origin", "_runtime")
 
     def __init__(self, runtime: Any, key: str, path: str, component_id: int) -> None:
         self._runtime = runtime
         self._origin = (key, path, component_id)
         self._bound: Cell | None = None
+        self._lost = LostCell(runtime, path, component_id, key)  # one: the ref equals itself
 
     @property
     def _cell(self) -> Cell:  # type: ignore[override]  # the slot of an ordinary ref
         if self._bound is None:
-            _, path, number = self._origin
-            self._bound = self._runtime.registry.find(path)
+            self._bound = self._runtime.registry.find(self._lost.path)
             if self._bound is None:
-                return LostCell(self._runtime, path, number)  # type: ignore[return-value]
+                return self._lost  # type: ignore[return-value]
         return self._bound
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._bound is None:
             return _find, self._origin
         return ComponentRef.__reduce__(self)
+
+
+def key_of(cell: Any) -> tuple[str, int]:
+    """What tells a component from all others, however it is reached."""
+    return (cell.key if type(cell) is LostCell else cell.runtime.key), cell.id
 
 
 def ref_to(cell: Cell) -> ComponentRef[Any]:

@@ -11,24 +11,32 @@ from kompyct import signals
 from kompyct.codecs import decode, encode
 from kompyct.errors import KompyctError, MailboxFullError, UnpicklableError
 from kompyct.events import Event
+from kompyct.lost import LostCell
 from kompyct.messages import Envelope
 from kompyct.processes import protocol
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
+from kompyct.routes import choose
 from kompyct.waiting import enter
 
 if TYPE_CHECKING:
+    from kompyct.ref import ComponentRef
     from kompyct.remote import RemoteCell
     from kompyct.stand_in import StandIn
 
 CALLS = frozenset(
     (
-        "create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown",
-        "poison", "resend", "discard_poison",
+        "create", "discard_poison", "ended", "find", "flush", "kill", "poison", "recover",
+        "register", "resend", "shutdown", "start", "stop", "tree", "unregister", "whereis",
     )
 )  # fmt: skip
 """The methods of the system that a component in another process may call."""
+
+OF_A_GROUP = frozenset(("join", "leave", "members"))
+"""Those of a group; and of `Watches`, for the component itself, the next."""
+
+OF_WATCHES = frozenset(("unwatch", "watch"))
 
 
 UNREADABLE: Final = "a message that cannot be unpickled"
@@ -60,6 +68,10 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
+    elif kind == protocol.ROUTE:
+        _route(cell, frame)
+    elif kind == protocol.TAKEN:
+        cell.runtime.watches.taken(frame.number)
     elif kind == protocol.GAVE_UP:
         leave(cell, frame.number)
     elif kind == protocol.CALL:
@@ -94,7 +106,27 @@ def _tell(cell: RemoteCell, frame: Frame) -> None:
         why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
         cell.runtime.undelivered(target._cell, [UNREADABLE], why)
         return
-    target = cell.runtime.ref_of(number, path)
+    _give(cell, cell.runtime.ref_of(number, path), message)
+
+
+def _route(cell: RemoteCell, frame: Frame) -> None:
+    groups = cell.runtime.groups
+    try:
+        name, choice, message = frame.load()
+    except Exception as error:  # as above; nobody knows which group was meant
+        why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
+        unknown: Any = LostCell(cell.runtime, "group:?", 0)
+        cell.runtime.undelivered(unknown, [UNREADABLE], why)
+        return
+    group = groups.get(name)
+    chosen = choose(group, choice)
+    if not chosen:
+        group.tell_chosen(choice, message)
+    for target in chosen:
+        _give(cell, target, message)
+
+
+def _give(cell: RemoteCell, target: ComponentRef[Any], message: Any) -> None:
     try:
         target.tell(message)
     except MailboxFullError:  # the sender cannot be told: it has long gone on
@@ -144,6 +176,11 @@ def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
         if name == "look":
             found = cell.runtime.ref_of(*arguments)
             result: Any = (found.state.value, found.incarnation)
+        elif name in OF_WATCHES:
+            result = getattr(cell.runtime.watches, name)(cell, *arguments)
+        elif name == "group" and arguments[1] in OF_A_GROUP:
+            group = cell.runtime.groups.get(arguments[0])
+            result = getattr(group, arguments[1])(*arguments[2:])
         elif name in CALLS:
             result = getattr(cell.runtime.system, name)(*arguments, **options)
         else:
@@ -152,9 +189,14 @@ def _call(cell: RemoteCell, child: Child, frame: Frame) -> None:
         _reply(child, frame.number, None, error)
         return
     if isinstance(result, Future):
-        result.add_done_callback(lambda done: _reply(child, frame.number, None, done.exception()))
+        result.add_done_callback(lambda done: _reply_with(child, frame.number, done))
     else:
         _reply(child, frame.number, result, None)
+
+
+def _reply_with(child: Child, number: int, done: Future[Any]) -> None:
+    error = done.exception()
+    _reply(child, number, done.result() if error is None else None, error)
 
 
 def _save(stand_in: StandIn, child: Child, number: int) -> None:

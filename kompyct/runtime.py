@@ -34,8 +34,10 @@ from kompyct.errors import (
     UnknownBackendError,
 )
 from kompyct.events import Event
+from kompyct.groups import Groups
 from kompyct.lost import LostCell
 from kompyct.messages import LateReplies
+from kompyct.names import Names
 from kompyct.options import Durability, Options, check_kind
 from kompyct.poison import PoisonList
 from kompyct.publisher import Publisher
@@ -44,6 +46,7 @@ from kompyct.registry import Registry
 from kompyct.reports import identity
 from kompyct.root import EndAll, RootSupervisor, Undelivered
 from kompyct.waiting import here, result_of
+from kompyct.watching import Watches
 
 if TYPE_CHECKING:
     import pykka
@@ -102,6 +105,9 @@ class Runtime:
             clock = ManualClock() if kind == "manual" else SystemClock(f"{self.name}-clock")
         self.clock: Clock = clock
         self.registry = Registry()
+        self.names = Names()
+        self.groups = Groups(self)
+        self.watches = Watches()
         self.numbers = count(1)  # of components
         self.orders = count(1)  # of starts
         self.options = options or Options()  # of components that are created without any
@@ -182,8 +188,14 @@ class Runtime:
 
     def forget(self, cell: Cell) -> Graveyard:
         """Strike out a component that has ended; returns where it runs from now on."""
+        self.names.free(cell)
+        self.groups.leave_all(cell)
         self.registry.remove(cell)
         return self._graveyard
+
+    def tell_watchers(self, cell: Cell) -> None:
+        """Tell those who watch a component that was struck out."""
+        self.watches.tell(cell)
 
     def proxy(self, ref: ComponentRef[Any]) -> pykka.ActorProxy[Any]:
         """See `ComponentRef.proxy`.
@@ -439,6 +451,7 @@ class Runtime:
             if self._supervisor.flag.acquire(False):
                 self._graveyard.wake(self._supervisor)
         finally:  # whatever a clock of the user's, or a bug, does: many may wait for this
+            self.watches.close()
             self.over.set_result(None)
             atexit.unregister(self._at_exit)
 

@@ -27,6 +27,7 @@ from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import ENDINGS, Phase
 from kompyct.mailbox import ClosedBox
 from kompyct.messages import Ask, Envelope
+from kompyct.notices import OnTheWay
 from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
@@ -38,6 +39,7 @@ from kompyct.reports import identity
 from kompyct.requests import Errand, answer
 from kompyct.saved import registration_of
 from kompyct.waiting import here
+from kompyct.watching import is_notice
 
 if TYPE_CHECKING:
     from kompyct.remote import RemoteCell
@@ -157,7 +159,7 @@ class StandIn(Component[Any]):
                 cell.put_back(chunk[room:])
                 del chunk[room:]
             for index, message in enumerate(chunk):
-                if type(message) is Envelope and message.done is None:
+                if type(message) is Envelope and message.done is None and not is_notice(message):
                     return self._send_before(message, chunk, index)
             self._send(chunk)
         return True
@@ -180,8 +182,12 @@ class StandIn(Component[Any]):
         asks = {i: ask for i, ask in enumerate(messages) if type(ask) is Envelope}
         plain = messages
         if asks:
-            plain = [m.message if type(m) is Envelope else m for m in messages]
-            asks = {i: ask for i, ask in asks.items() if ask.is_asked}  # or it comes back
+            if any(map(is_notice, asks.values())):
+                messages = self._without_unwanted(messages)
+            asks = {i: ask for i, ask in enumerate(messages) if _is_ask(ask)}
+            plain = [*map(_content, messages)]
+        if not messages:
+            return
         try:
             value = (plain, tuple(asks)) if asks else plain
             count = len(messages)
@@ -199,6 +205,11 @@ class StandIn(Component[Any]):
         self._sent.extend(messages)
         self._next += len(messages)
         self.child.sender.send(parts)
+
+    def _without_unwanted(self, messages: list[Any]) -> list[Any]:
+        """`messages`, without the notices that are not wanted any more."""
+        send = self._cell.runtime.watches.send
+        return [m for m in messages if not is_notice(m) or send(m.action)]
 
     # -- what has become of it --------------------------------------------------------------
 
@@ -266,6 +277,8 @@ class StandIn(Component[Any]):
                 left.append(message)
             elif number > done:
                 in_hand = (message,)
+        if in_hand and is_notice(in_hand[0]):  # it may not have come to tell that
+            self._cell.runtime.watches.taken(in_hand[0].action.number)
         for number, ask in asked.items():
             if number <= done:
                 error = ComponentFaultError(
@@ -429,8 +442,8 @@ class StandIn(Component[Any]):
         self._again = {}  # what is told of those before has been heard by now
         for index in range(frame.messages):
             message = self._sent[first + index]
-            content = message.message if type(message) is Envelope else message
-            is_ask = type(message) is Envelope and message.is_asked
+            is_ask = _is_ask(message)
+            content = _content(message)
             number = frame.number + index
             self._again[number] = message
             try:
@@ -447,6 +460,19 @@ class StandIn(Component[Any]):
         why = f"cannot be unpickled in the child process ({type(error).__name__})"
         refuse_unpicklable(self._cell, message, why, error)
         self._trim()
+
+
+def _is_ask(message: Any) -> bool:
+    return type(message) is Envelope and message.is_asked and not is_notice(message)
+
+
+def _content(message: Any) -> Any:
+    """What of `message` goes to the child."""
+    if type(message) is not Envelope:
+        return message
+    action: Any = message.action
+    content = message.message
+    return OnTheWay(action.number, content) if is_notice(message) else content
 
 
 def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:

@@ -46,6 +46,8 @@ from kompyct.supervisor import ComponentSupervisor, check_placement
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.groups import Group
+    from kompyct.notices import Terminated
     from kompyct.poison import PoisonMessage
     from kompyct.store.snapshots import SnapshotStore
 
@@ -356,6 +358,65 @@ class ComponentSystem:
             raise ArgumentTypeError(f"path is {path!r}; give a text")
         cell = self._runtime.registry.find(path)
         return None if cell is None else ref_to(cell)
+
+    def ended(self, ref: ComponentRef[Any]) -> Future[Terminated]:
+        """A future that is done when the component has ended for good, at once if it has.
+
+        What `Component.watch` is for components this is for the rest of a program.
+
+        Raises:
+            ArgumentTypeError: `ref` is no ref.
+        """
+        runtime = self._runtime
+        future = runtime.new_future()
+        runtime.watches.ended(ref, future)
+        return future
+
+    def register(self, name: str, ref: ComponentRef[Any]) -> None:
+        """Give the component a service name, for `whereis`; it may have several.
+
+        The name follows the component through its restarts and is free when it has ended for
+        good, before those who watch it are told. It has nothing to do with the name given to
+        `create`. To register a component again under its own name changes nothing, so that
+        `on_start` may do it.
+
+        Args:
+            name: 1 to 200 characters without `/` and control characters.
+
+        Raises:
+            DuplicateNameError: a living component has it.
+            ComponentDestroyedError: the component has ended.
+            NotStartedError: called in its `__init__`; register from `on_start` on.
+            ArgumentError, ArgumentTypeError: for bad values, or a component of another system.
+        """
+        self._runtime.names.register(name, self._cell(ref))
+
+    def unregister(self, name: str) -> bool:
+        """Take a service name from the component that has it; returns whether one had.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: it cannot be a name.
+        """
+        return self._runtime.names.unregister(name)
+
+    def whereis(self, name: str) -> ComponentRef[Any] | None:
+        """The living component that has the service name; None if there is none.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: it cannot be a name.
+        """
+        cell = self._runtime.names.whereis(name)
+        return None if cell is None else ref_to(cell)
+
+    def group(self, name: str) -> Group[Any]:
+        """The group of that name, which has those components that join it; see `Group`.
+
+        Groups need not be made or ended, and each system has its own.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: it cannot be a name.
+        """
+        return self._runtime.groups.get(name)
 
     def tree(self) -> TreeNode:
         """A picture of the system: its root, with a child for each component."""

@@ -496,6 +496,23 @@ def test_refs_of_one_component_are_equal_and_hash_alike(bench: Bench) -> None:
     assert ref != "one"
 
 
+def test_refs_of_one_that_has_ended_are_equal_however_they_came(bench: Bench) -> None:
+    """S-17: Given refs of an ended component, one kept and others unpickled since, then they are
+    equal and hash alike, and equal none of a later component or of another system."""
+    ref = started(bench, name="one")
+    bench.system.kill(ref).result(LIMIT)
+    data = pickle.dumps(ref)
+    copies = [pickle.loads(data) for _ in range(2)]
+    assert copies == [ref, ref]
+    assert len({ref, *copies}) == 1
+    later = started(bench, name="one")
+    assert later not in (ref, *copies)
+    with TestSystem() as other:
+        same = other.create(Puppet, name="one")
+        assert same._cell.id == ref._cell.id
+        assert same not in (ref, *copies)
+
+
 def test_a_ref_tells_name_path_state_incarnation_and_life(bench: Bench) -> None:
     """DESIGN, the public surface of `ComponentRef`."""
     ref = bench.system.create(Puppet, name="one")

@@ -62,6 +62,10 @@ RESEND = 30
 """`count` messages from the frame's number on could not be unpickled together: one by one."""
 LETTER = 31
 """The message of the frame's number could not be unpickled; what was raised."""
+TAKEN = 32
+"""The notice of a watch that has the frame's number is being delivered."""
+ROUTE = 33
+"""(group, choice, message), for the members of the group that are meant; see `routes.choose`."""
 
 WINDOW = 2048
 """Messages that may be on their way to a child, or wait there: what is sent again when it dies."""

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from kompyct import ending, faulting, signals
+from kompyct import ending, faulting, signals, watching
 from kompyct.backends.pool import PoolBackend
 from kompyct.cell import Cell
 from kompyct.component import Component
+from kompyct.groups import Groups
 from kompyct.mailbox import BoundedBox
+from kompyct.names import Names
 from kompyct.recovery import RecoveryJob
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.timers import Timer
+from kompyct.watching import Watches
 from tests.harness import mutants_store
 from tests.harness.planting import Mutant
 
@@ -545,6 +548,61 @@ HARMFUL: tuple[Mutant, ...] = (
         "if cell.component is not self or cell.active_period != number:",
         "if False:",
         ("KeepLate",),
+    ),
+    # -- watches, names and groups
+    Mutant(
+        "a watch is entered without a look whether the end has come", watching, "_enter",
+        """
+        if _is_gone(target):
+            return False
+        """,
+        "",
+        ("WatchEnd",),
+    ),
+    Mutant(
+        "the end is told before a watch can see that it has come", ending, "destroy",
+        """
+        cell.backend = runtime.forget(cell)
+        _bury_letters(cell)
+        """,
+        """
+        runtime.forget(cell)
+        runtime.tell_watchers(cell)
+        cell.backend = runtime.forget(cell)
+        runtime.tell_watchers = lambda cell: None
+        _bury_letters(cell)
+        """,
+        ("WatchEnd",),
+    ),
+    Mutant(
+        "a notice is delivered although the watch was taken back", Watches, "take",
+        "if watch.is_over:",
+        "if False:",
+        ("UnwatchEnd",),
+    ),
+    Mutant(
+        "the end of a watcher forgets no watches", Watches, "tell",
+        "self._strike_out(watch)",
+        "pass",
+        ("WatcherEndsEnd",),
+    ),
+    Mutant(
+        "a late thread's watch is kept", Watches, "watch",
+        "if self._is_closed or _is_gone(watcher):",
+        "if self._is_closed:",
+        ("WatchWatcherEnds",),
+    ),
+    Mutant(
+        "a name is registered without a second look", Names, "register",
+        "if cell.state is DESTROYED:",
+        "if False:",
+        ("NameEnd",),
+    ),
+    Mutant(
+        "a component joins without a second look", Groups, "join",
+        "if cell.state is DESTROYED:",
+        "if False:",
+        ("JoinEnd",),
     ),
     *mutants_store.HARMFUL,
 )  # fmt: skip

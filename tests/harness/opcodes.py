@@ -51,8 +51,9 @@ _PACKAGE = os.path.dirname(kompyct.__file__)
 
 _CORE = (
     "backends/__init__", "backends/pool", "cell", "claims", "component", "creation", "deadline",
-    "ending", "faulting", "mailbox", "messages", "recovery", "ref", "registry", "runtime",
-    "signals", "store/snapshots", "stored", "supervisor", "timers", "waiting", "writer",
+    "ending", "faulting", "groups", "mailbox", "messages", "names", "recovery", "ref", "registry",
+    "runtime", "signals", "store/snapshots", "stored", "supervisor", "timers", "waiting",
+    "watching", "writer",
 )  # fmt: skip
 """Modules in which players are stopped; the others touch nothing that threads share."""
 
@@ -77,8 +78,8 @@ _ACCESS = frozenset((
 ))  # fmt: skip
 
 _HOT = frozenset((
-    "_behind", "_closed", "_deadlines", "_over", "_pending", "_queue", "_resting", "_retry",
-    "_running", "_waiting", "_writing", "append", "asleep", "box", "control", "flag", "has_asks",
-    "idle", "ready", "settled", "touched", "woken",
+    "_behind", "_cells", "_closed", "_deadlines", "_names", "_of", "_on", "_over", "_pending",
+    "_queue", "_resting", "_retry", "_running", "_waiting", "_writing", "append", "asleep", "box",
+    "control", "flag", "has_asks", "idle", "ready", "settled", "touched", "woken",
 ))  # fmt: skip
-"""What the protocols between senders, turns, workers and the store's writer are made of."""
+"""What the protocols are made of: of senders, turns, workers, watchers, and the store's writer."""

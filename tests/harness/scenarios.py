@@ -11,6 +11,7 @@ from tests.harness import (
     scenarios_pool,
     scenarios_store,
     scenarios_system,
+    scenarios_watching,
 )
 from tests.harness.explorer import Scenario
 
@@ -23,6 +24,7 @@ _MODULES = (
     scenarios_system,
     scenarios_store,
     scenarios_claims,
+    scenarios_watching,
 )
 
 SCENARIOS: dict[str, type[Scenario]] = {

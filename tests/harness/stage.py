@@ -33,6 +33,7 @@ import kompyct.claims
 import kompyct.component
 import kompyct.runtime
 import kompyct.store.snapshots
+import kompyct.watching
 import kompyct.writer
 from kompyct.waiting import here
 from tests.harness.opcodes import Place, switches
@@ -229,6 +230,7 @@ class Stage:
             if ours and getattr(module, "allocate_lock", None) is allocate_lock:
                 self.replace(module, "allocate_lock", self.new_lock)
         self.replace(kompyct.waiting, "_edges", self.new_lock())
+        self.replace(kompyct.watching, "_lock", self.new_lock())
         self.replace(kompyct.backends.pool, "_Worker", StagedWorker)
         self.replace(kompyct.backends.pool, "PoolBackend", StagedPool)
         self.replace(kompyct.runtime, "_at_exit", lambda runtime: None)

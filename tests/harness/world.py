@@ -19,11 +19,14 @@ from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.errors import ComponentDestroyedError, MailboxFullError, RestartingError
 from kompyct.faults import FaultContext, RecoveryHandler
+from kompyct.groups import Groups
 from kompyct.lifecycle import State
 from kompyct.messages import LateReplies
+from kompyct.names import Names
 from kompyct.options import Options
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
+from kompyct.watching import Watches
 from tests.harness.explorer import Scenario
 from tests.harness.stage import Stage
 from tests.harness.stand_ins import Ready
@@ -128,7 +131,8 @@ class World(Scenario):
         if kills:
             after = self.notes[self.notes.index("kill") + 1 :]
             assert not after, f"after on_kill came {after}"
-        ends = len(self.shared.of(events.ComponentEnded))
+        ended = self.shared.of(events.ComponentEnded)
+        ends = sum(event.component_id == cell.id for event in ended)
         assert ends == (cell.state is State.DESTROYED), f"{ends} reports of the end"
 
     def check_rest(self) -> None:
@@ -189,6 +193,10 @@ class Shared:
         self.letters: list[Any] = []
         self.deadlines: list[Deadline] = []
         self.graveyard = Graveyard()
+        self.key = "explored"
+        self.watches = Watches()
+        self.names = Names()
+        self.groups = Groups(self)
         self.on_event: Callable[[Any], object] = lambda event: None
 
     def emit(self, event: Any) -> None:
@@ -206,7 +214,12 @@ class Shared:
         self.letters += messages
 
     def forget(self, cell: Cell) -> Graveyard:
+        self.names.free(cell)
+        self.groups.leave_all(cell)
         return self.graveyard
+
+    def tell_watchers(self, cell: Cell) -> None:
+        self.watches.tell(cell)
 
     def watch(self, deadline: Deadline) -> None:
         self.deadlines.append(deadline)

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from kompyct import (
+    Broadcast,
+    ByKey,
     Component,
     ComponentRef,
     ComponentSystem,
@@ -17,6 +19,7 @@ from kompyct import (
     RecoveryHandler,
     Request,
     RestartLimit,
+    RoundRobin,
     adopt,
 )
 
@@ -107,6 +110,15 @@ def use(system: ComponentSystem) -> None:
     system.create(adopt(Counter))  # E: no pykka actor
     ComponentSystem(on_event=print_two)  # E: takes one event
     RestartLimit("three")  # E: a number
+    RoundRobin([counter]).tell("text")  # E: not a message they take
+    RoundRobin(counter)  # E: no group, and no list
+    text = RoundRobin([counter]).ask(GetCount())  # E: the reply is an int
+    Broadcast([counter]).ask(GetCount()).upper()  # E: the replies are a list
+    ByKey([counter])  # E: it needs a key
+    ByKey([counter], key=lambda message: 1.5)  # E: no such key
+    system.whereis("counter").tell(Add(1))  # E: it may be None
+    system.ended("counter")  # E: no ref
+    system.group("counters").join("counter")  # E: no ref
 
 
 async def use_async(counter: ComponentRef[GetCount | Add]) -> None:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, assert_type
 from pykka import ThreadingActor
 
 from kompyct import (
+    Broadcast,
+    ByKey,
     Component,
     ComponentRef,
     ComponentSystem,
@@ -19,6 +21,8 @@ from kompyct import (
     RecoveryHandler,
     Request,
     RestartLimit,
+    RoundRobin,
+    Terminated,
     adopt,
 )
 from kompyct.events import ComponentFaulted, Event
@@ -118,6 +122,20 @@ def use(system: ComponentSystem) -> None:
     adding: ComponentRef[Add] = counter  # a ref takes fewer types of messages where that is asked
     adding.tell(Add(2))
     system.create(adopt(Actor))
+
+
+def send(system: ComponentSystem, counter: ComponentRef[GetCount | GetName | Add]) -> None:
+    route = RoundRobin([counter])
+    route.tell(Add(1))
+    assert_type(route.ask(GetCount()), int)
+    assert_type(route.ask(GetName(), block=False), Future[str])
+    assert_type(Broadcast([counter]).ask(GetName()), list[str])
+    ByKey([counter], key=lambda message: ("all", 3)).tell(GetCount())
+    RoundRobin(system.group("counters")).tell(Add(1))
+    adding: RoundRobin[Add] = route
+    adding.tell(Add(2))
+    assert_type(system.ended(counter).result(), Terminated)
+    system.register("counter", counter)
 
 
 async def use_async(counter: ComponentRef[GetCount]) -> None:
