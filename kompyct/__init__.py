@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct.version import VERSION
 
 if TYPE_CHECKING:
+    from kompyct.channels import Channel
     from kompyct.component import Component
     from kompyct.errors import Benign, KompyctError, Recoverable, Unrecoverable
     from kompyct.facts import FaultKind
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from kompyct.faults import FaultContext, RecoveryHandler
     from kompyct.lifecycle import Phase, State
     from kompyct.messages import OnRestart, Request
+    from kompyct.port_types import Port
+    from kompyct.ports import Provided, Required, handles
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Benign": "errors",
+    "Channel": "channels",
     "Component": "component",
     "ComponentRef": "ref",
     "ComponentSystem": "system",
@@ -35,18 +39,23 @@ _MODULES = {
     "KompyctError": "errors",
     "OnRestart": "messages",
     "Phase": "lifecycle",
+    "Port": "port_types",
+    "Provided": "ports",
     "Recoverable": "errors",
     "RecoveryHandler": "faults",
     "Request": "messages",
+    "Required": "ports",
     "RestartLimit": "restart",
     "State": "lifecycle",
     "TreeNode": "registry",
     "Unrecoverable": "errors",
     "adopt": "pykka_actors",
+    "handles": "ports",
 }
 
 __all__ = [
     "Benign",
+    "Channel",
     "Component",
     "ComponentRef",
     "ComponentSystem",
@@ -56,14 +65,18 @@ __all__ = [
     "KompyctError",
     "OnRestart",
     "Phase",
+    "Port",
+    "Provided",
     "Recoverable",
     "RecoveryHandler",
     "Request",
+    "Required",
     "RestartLimit",
     "State",
     "TreeNode",
     "Unrecoverable",
     "adopt",
+    "handles",
 ]
 
 __version__ = VERSION

@@ -21,7 +21,7 @@ from kompyct.facts import FaultKind
 from kompyct.far import FarBox, Parent
 from kompyct.lifecycle import State
 from kompyct.limited import Handling
-from kompyct.messages import Envelope, new_ask
+from kompyct.messages import Arrival, Envelope, arriving, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.board import (
     ANNOUNCED,
@@ -36,7 +36,7 @@ from kompyct.processes.board import (
     TAKEN,
 )
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import WINDOW, Making
+from kompyct.processes.protocol import WINDOW, Making, PortEvent
 from kompyct.processes.travel import pack_exception
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
@@ -52,6 +52,7 @@ ACTIVE = State.ACTIVE
 EXCEPTION = FaultKind.EXCEPTION
 IN_RECEIVE = NUMBER_OF["receive"]
 IN_TIMER = NUMBER_OF["timer"]
+IN_PORT = NUMBER_OF["port"]
 
 
 class ChildCell(Cell):
@@ -137,11 +138,9 @@ class ChildCell(Cell):
         if not frame.flag:
             self.incoming.extend(value)
             return
-        messages, asks = value
-        for index in asks:
-            ask = Envelope(messages[index])
-            ask.done = _Answer(self, ask, frame.number + index)
-            messages[index] = ask
+        messages, special = value
+        for index in special:
+            messages[index] = self._envelope(messages[index], frame.number + index)
         self.incoming.extend(messages)
 
     def take_again(self, frame: Frame) -> None:
@@ -151,11 +150,15 @@ class ChildCell(Cell):
         except BaseException as error:
             self.again.append(_Letter(frame.number, error))
             return
-        if frame.flag:
-            ask = Envelope(message)
-            ask.done = _Answer(self, ask, frame.number)
-            message = ask
-        self.again.append(message)
+        self.again.append(self._envelope(message, frame.number) if frame.flag else message)
+
+    def _envelope(self, content: Any, number: int) -> Envelope:
+        """What an envelope of the parent's is here."""
+        if type(content) is PortEvent:
+            return arriving(content.event, _ArrivalHere(content.port, self.loop.board.numbers))
+        ask = Envelope(content)
+        ask.done = _Answer(self, ask, number)
+        return ask
 
     @property
     def has_some(self) -> bool:
@@ -338,6 +341,20 @@ class _Answer:
         cell.loop.note_told()
         flag = error is not None
         cell.loop.parent.send(raw(protocol.ANSWER, data, number=self._number, flag=flag))
+
+
+class _ArrivalHere(Arrival):
+    """An event for a port, of which the parent sees on the board that it is in hand."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, port: str, numbers: Any) -> None:
+        Arrival.__init__(self, port)
+        self._numbers = numbers
+
+    def __call__(self, event: Any, component: Any) -> None:
+        self._numbers[PHASE] = IN_PORT
+        Arrival.__call__(self, event, component)
 
 
 class _Unreadable:

@@ -24,7 +24,7 @@ from kompyct.errors import (
 )
 from kompyct.futures import complete
 from kompyct.lifecycle import State
-from kompyct.messages import Ask, Envelope, new_ask
+from kompyct.messages import Arrival, Ask, Envelope, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
 from kompyct.processes.zygote import has_main
@@ -32,6 +32,7 @@ from kompyct.ref import ComponentRef
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.channels import Channel
     from kompyct.component import Component
 
 
@@ -224,6 +225,34 @@ class FarBox:
         return 0
 
 
+class FarOutlet:
+    """Where the events go that are triggered at a port: to the parent, which has the channels."""
+
+    __slots__ = ("_parent", "_path", "targets")
+
+    def __init__(self, parent: Parent, path: str, name: str) -> None:
+        self._parent = parent
+        self._path = path
+        self.targets = ((self, Arrival(name)),)
+
+    def send(self, envelope: Envelope) -> None:
+        """Send an event on.
+
+        Raises:
+            UnpicklableError: it cannot go to another process.
+        """
+        name = self.targets[0][1].port
+        event = envelope.message
+        try:
+            parts = pack(protocol.TRIGGER, (name, event))
+        except Exception as error:
+            raise UnpicklableError(
+                f"a {type(event).__qualname__} for port {name!r} of component {self._path!r} "
+                f"cannot be pickled ({type(error).__name__}); send plain data"
+            ) from error
+        self._parent.send(parts)
+
+
 class FarCell:
     """Stands for a component that is not in this process, but in the same system."""
 
@@ -317,6 +346,15 @@ class FarSystem:
         """See `ComponentSystem.find`."""
         found: ComponentRef[Any] | None = self._parent.call("find", path)
         return found
+
+    def connect(self, provided: Any, required: Any) -> Channel:
+        """See `ComponentSystem.connect`."""
+        channel: Channel = self._parent.call("connect", provided, required)
+        return channel
+
+    def disconnect(self, channel: Channel) -> None:
+        """See `ComponentSystem.disconnect`."""
+        self._parent.call("disconnect", channel)
 
     def tree(self) -> Any:
         """See `ComponentSystem.tree`."""

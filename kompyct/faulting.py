@@ -29,6 +29,7 @@ ACTIVE = State.ACTIVE
 PASSIVE = State.PASSIVE
 FAULTY = State.FAULTY
 RECEIVE = Phase.RECEIVE
+PORT = Phase.PORT
 STOP = Phase.STOP
 KILL = Phase.KILL
 CLEAN = Status.CLEAN
@@ -94,6 +95,8 @@ def fault(
         # A late thread's save came before this, then it counts here too, or it is refused.
         cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
     history = cell.history
+    if component is not None:
+        history.ports = component._kompyct_ports
     if history.left_as is CLEAN:  # on_kill faulted
         history.left_as = UNFINISHED
     if cell.state is ACTIVE:
@@ -122,7 +125,7 @@ def fault(
     if redelivered:
         rest.insert(0, message)
     else:
-        facts.dropped = phase is RECEIVE
+        facts.dropped = phase is RECEIVE or phase is PORT
     cell.put_back(rest)
     facts.failed = _fail_asks(cell, comes_back)
     # After the look at the queued asks: what this asker sends next is sent later (S-16).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,8 +19,8 @@ class History:
     """
 
     __slots__ = (
-        "active", "claimed", "error", "fault", "killed", "left_as", "letters", "recovered_at",
-        "restarts", "waiters",
+        "active", "claimed", "error", "fault", "killed", "left_as", "letters", "ports",
+        "recovered_at", "restarts", "waiters",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -32,4 +33,5 @@ class History:
         self.claimed = False  # whether it is still to go on from what an earlier process stored
         self.killed = False  # whether it was told to end for good, and so is retired
         self.left_as = Status.RETIRED  # what its end makes of what is stored of it
+        self.ports: Mapping[str, tuple[bool, str]] | None = None  # of the one that faulted last
         self.letters: list[Any] | None = []  # messages that came while it was ending

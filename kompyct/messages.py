@@ -5,7 +5,10 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections.abc import Callable
 from enum import Enum
+from types import MethodType
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+from kompyct.errors import UnhandledMessageError
 
 R = TypeVar("R")
 
@@ -103,6 +106,46 @@ class Envelope:
         self.error = error
         if self.done is not None:
             self.done.release()
+
+
+class Arrival:
+    """What happens when an event arrives at the port of that name.
+
+    Bound to an event, see `arriving`, it is the `action` of an envelope: there is one for each
+    event, so it is what costs least.
+    """
+
+    __slots__ = ("port",)
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+
+    def __call__(self, event: Any, component: Any) -> None:
+        """Have the handler of `component` take it.
+
+        Raises:
+            UnhandledMessageError: it has none for this port.
+        """
+        name = component._kompyct_handlers.get(self.port)
+        if name is None:
+            raise UnhandledMessageError(
+                f"component {component._kompyct_path()!r} ({type(component).__qualname__}) has no "
+                f"handler for a {type(event).__qualname__} at its port {self.port!r}; put "
+                "@handles(...) above a method"
+            )
+        getattr(component, name)(event)
+
+
+def arriving(event: Any, arrival: Arrival) -> Envelope:
+    """The envelope of `event`; nobody waits for it, so it may be in several mailboxes."""
+    return Envelope(event, MethodType(arrival, event), NOBODY)
+
+
+def arrival_of(envelope: Envelope) -> Arrival | None:
+    """Where the content of `envelope` arrives, if it is an event for a port."""
+    action: Any = envelope.action
+    found = action.__func__ if type(action) is MethodType else None
+    return found if isinstance(found, Arrival) else None
 
 
 class Ask(Envelope):

@@ -16,6 +16,7 @@ from kompyct.processes import protocol
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
+from kompyct.triggering import deliver
 from kompyct.waiting import enter
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from kompyct.stand_in import StandIn
 
 CALLS = frozenset(
-    ("create", "start", "stop", "kill", "find", "tree", "flush", "recover", "shutdown")
+    (
+        *("create", "start", "stop", "kill", "find", "connect", "disconnect", "tree", "flush"),
+        *("recover", "shutdown"),
+    )
 )
 """The methods of the system that a component in another process may call."""
 
@@ -57,6 +61,8 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _tell(cell, frame)
     elif kind == protocol.ASK:
         _ask(cell, child, frame)
+    elif kind == protocol.TRIGGER:
+        _trigger(cell, frame)
     elif kind == protocol.GAVE_UP:
         leave(cell, frame.number)
     elif kind == protocol.CALL:
@@ -96,6 +102,17 @@ def _tell(cell: RemoteCell, frame: Frame) -> None:
         target.tell(message)
     except MailboxFullError:  # the sender cannot be told: it has long gone on
         cell.runtime.undelivered(target._cell, [message], "its mailbox is full")
+
+
+def _trigger(cell: RemoteCell, frame: Frame) -> None:
+    try:
+        name, event = frame.load()
+    except Exception as error:  # a class that is not known here
+        why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
+        cell.runtime.undelivered(cell, [UNREADABLE], why)
+        return
+    outlet = cell.runtime.outlet(cell, name)
+    deliver(event, outlet.targets or outlet.renew())
 
 
 def _ask(cell: RemoteCell, child: Child, frame: Frame) -> None:

@@ -25,13 +25,13 @@ from kompyct.errors import (
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
-from kompyct.messages import Ask, Envelope
+from kompyct.messages import Ask, Envelope, arrival_of
 from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import Fault
+from kompyct.processes.protocol import Fault, PortEvent
 from kompyct.processes.travel import unpack_exception
 from kompyct.reports import identity
 from kompyct.requests import Errand, answer
@@ -120,6 +120,8 @@ class StandIn(Component[Any]):
             raise question.error
         frame: Frame = question.value
         if frame.kind == protocol.DONE_SO:
+            if frame.data:
+                self._kompyct_ports = frame.load()
             return True
         raise self.note_fault(frame)
 
@@ -177,7 +179,7 @@ class StandIn(Component[Any]):
         asks = {i: ask for i, ask in enumerate(messages) if type(ask) is Envelope}
         plain = messages
         if asks:
-            plain = [m.message if type(m) is Envelope else m for m in messages]
+            plain = [_as_sent(m) if type(m) is Envelope else m for m in messages]
         try:
             value = (plain, tuple(asks)) if asks else plain
             count = len(messages)
@@ -191,7 +193,8 @@ class StandIn(Component[Any]):
                     self._send([message])
             return
         for index, ask in asks.items():
-            self._asked[self._next + index] = ask
+            if ask.is_asked:
+                self._asked[self._next + index] = ask
         self._sent.extend(messages)
         self._next += len(messages)
         self.child.sender.send(parts)
@@ -423,7 +426,7 @@ class StandIn(Component[Any]):
         for index in range(frame.messages):
             message = self._sent[first + index]
             is_ask = type(message) is Envelope
-            content = message.message if is_ask else message
+            content = _as_sent(message) if is_ask else message
             number = frame.number + index
             self._again[number] = message
             try:
@@ -442,10 +445,16 @@ class StandIn(Component[Any]):
         self._trim()
 
 
+def _as_sent(message: Envelope) -> Any:
+    """What `message` is for the child."""
+    arrival = arrival_of(message)
+    return message.message if arrival is None else PortEvent(arrival.port, message.message)
+
+
 def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:
     """`message` cannot go to another process: fail the ask, or make it a dead letter."""
     content = message.message if type(message) is Envelope else message
-    if type(message) is Envelope:
+    if type(message) is Envelope and message.is_asked:
         error = UnpicklableError(
             f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data, "
             "or objects whose classes are in a module"
