@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct.errors import ArgumentTypeError, ChannelError, RestartingError
 from kompyct.lifecycle import State
 from kompyct.mailbox import ClosedBox
-from kompyct.messages import Arrival
+from kompyct.messages import Arrival, arrival_at
 from kompyct.ports import PortRef, Provided, Required
 from kompyct.ref import living_systems
 from kompyct.triggering import Targets
@@ -78,7 +78,7 @@ class Outlet:
         arrivals: dict[str, Arrival] = {}
         with self._channels.lock:
             targets = tuple(
-                (cell, arrivals.setdefault(name, Arrival(name)))
+                (cell, arrivals.setdefault(name, arrival_at(name)))
                 for (_, name), (cell, _) in self.ends.items()
             )
             self.targets = targets

@@ -21,7 +21,7 @@ from kompyct.facts import FaultKind
 from kompyct.far import FarBox, Parent
 from kompyct.lifecycle import State
 from kompyct.limited import Handling
-from kompyct.messages import Arrival, Envelope, arriving, new_ask
+from kompyct.messages import Arrival, Envelope, arrival_at, arriving, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.board import (
     ANNOUNCED,
@@ -155,10 +155,22 @@ class ChildCell(Cell):
     def _envelope(self, content: Any, number: int) -> Envelope:
         """What an envelope of the parent's is here."""
         if type(content) is PortEvent:
-            return arriving(content.event, _ArrivalHere(content.port, self.loop.board.numbers))
+            return arriving(content.event, self._arrival_at(content.port))
         ask = Envelope(content)
         ask.done = _Answer(self, ask, number)
         return ask
+
+    def _arrival_at(self, port: str) -> Arrival:
+        """See `arrival_at`; and the parent sees on the board that an event is in hand."""
+        numbers = self.loop.board.numbers
+        arrive = arrival_at(port)
+
+        def arrive_here(event: Any, component: Any) -> None:
+            numbers[PHASE] = IN_PORT
+            arrive(event, component)
+
+        arrive_here.__dict__.update(arrive.__dict__)  # it is at the same port
+        return arrive_here
 
     @property
     def has_some(self) -> bool:
@@ -341,20 +353,6 @@ class _Answer:
         cell.loop.note_told()
         flag = error is not None
         cell.loop.parent.send(raw(protocol.ANSWER, data, number=self._number, flag=flag))
-
-
-class _ArrivalHere(Arrival):
-    """An event for a port, of which the parent sees on the board that it is in hand."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self, port: str, numbers: Any) -> None:
-        Arrival.__init__(self, port)
-        self._numbers = numbers
-
-    def __call__(self, event: Any, component: Any) -> None:
-        self._numbers[PHASE] = IN_PORT
-        Arrival.__call__(self, event, component)
 
 
 class _Unreadable:

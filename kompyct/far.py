@@ -24,7 +24,7 @@ from kompyct.errors import (
 )
 from kompyct.futures import complete
 from kompyct.lifecycle import State
-from kompyct.messages import Arrival, Ask, Envelope, new_ask
+from kompyct.messages import Ask, Envelope, arrival_at, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
 from kompyct.processes.zygote import has_main
@@ -226,29 +226,35 @@ class FarBox:
 
 
 class FarOutlet:
-    """Where the events go that are triggered at a port: to the parent, which has the channels."""
+    """Where the events go that are triggered at a port: to the parent, which has the channels.
 
-    __slots__ = ("_parent", "_path", "targets")
+    It is an outlet, its one target, and the box of that.
+    """
+
+    __slots__ = ("_name", "_parent", "_path", "box", "targets")
+
+    asleep = False
 
     def __init__(self, parent: Parent, path: str, name: str) -> None:
         self._parent = parent
         self._path = path
-        self.targets = ((self, Arrival(name)),)
+        self._name = name
+        self.box = self
+        self.targets = ((self, arrival_at(name)),)
 
-    def send(self, envelope: Envelope) -> None:
+    def append(self, envelope: Envelope) -> None:
         """Send an event on.
 
         Raises:
             UnpicklableError: it cannot go to another process.
         """
-        name = self.targets[0][1].port
         event = envelope.message
         try:
-            parts = pack(protocol.TRIGGER, (name, event))
+            parts = pack(protocol.TRIGGER, (self._name, event))
         except Exception as error:
             raise UnpicklableError(
-                f"a {type(event).__qualname__} for port {name!r} of component {self._path!r} "
-                f"cannot be pickled ({type(error).__name__}); send plain data"
+                f"a {type(event).__qualname__} for port {self._name!r} of component "
+                f"{self._path!r} cannot be pickled ({type(error).__name__}); send plain data"
             ) from error
         self._parent.send(parts)
 

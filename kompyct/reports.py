@@ -12,7 +12,7 @@ from kompyct.facts import Facts
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import PROBATION, FaultContext
 from kompyct.lifecycle import Phase
-from kompyct.messages import Envelope, arrival_of
+from kompyct.messages import Envelope, port_of
 from kompyct.timers import Timer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def phase_of(message: Any) -> Phase:
     if type(message) is Envelope:
         if type(message.message) is Timer:
             return TIMER
-        if arrival_of(message) is not None:
+        if port_of(message) is not None:
             return PORT
     return RECEIVE
 

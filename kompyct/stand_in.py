@@ -25,7 +25,7 @@ from kompyct.errors import (
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import Phase
-from kompyct.messages import Ask, Envelope, arrival_of
+from kompyct.messages import Ask, Envelope, port_of
 from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
@@ -447,8 +447,8 @@ class StandIn(Component[Any]):
 
 def _as_sent(message: Envelope) -> Any:
     """What `message` is for the child."""
-    arrival = arrival_of(message)
-    return message.message if arrival is None else PortEvent(arrival.port, message.message)
+    port = port_of(message)
+    return message.message if port is None else PortEvent(port, message.message)
 
 
 def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:

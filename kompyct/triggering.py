@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from kompyct.errors import (
@@ -11,7 +12,7 @@ from kompyct.errors import (
     PortAccessError,
     PortTypeError,
 )
-from kompyct.messages import Arrival, Envelope, arriving
+from kompyct.messages import NOBODY, Arrival, Envelope, arriving
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class OwnPort(Generic[T]):
         if len(targets) != 1:
             deliver(event, targets)
             return
-        ((target, arrival),) = targets  # mostly; as `deliver` does it
+        ((target, arrival),) = targets  # mostly; as `deliver` does it, without its calls
         try:
-            target.send(arriving(event, arrival))
+            target.box.append(Envelope(event, MethodType(arrival, event), NOBODY))
         except MailboxFullError:
             target.runtime.undelivered(target, [event], FULL)
+        if target.asleep:
+            target._wake()
 
     def _checked(self) -> Cell:
         """The cell, if the component may trigger now.
@@ -126,9 +129,11 @@ def deliver(event: Any, targets: Targets) -> None:
             before = arrival
             envelope = arriving(event, arrival)
         try:
-            target.send(envelope)
+            target.box.append(envelope)
         except MailboxFullError:
             target.runtime.undelivered(target, [event], FULL)
+        if target.asleep:
+            target._wake()
 
 
 def _refuse_event(declared: Declared[Any, Any], path: str, event: object) -> NoReturn:
