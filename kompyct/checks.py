@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import Any
 
 from kompyct.errors import InvalidComponentError, ProcessStartError, ReservedNameError
@@ -64,7 +65,7 @@ def check_class(cls: type[Any], base: type[Any]) -> None:
         return
     for part in cls.__mro__:
         for name, value in vars(part).items():
-            if HANDLES in getattr(value, "__dict__", ()) and not isinstance(value, type):
+            if isinstance(value, FunctionType) and HANDLES in vars(value):
                 raise InvalidComponentError(
                     f"{cls.__qualname__}.{name} handles a port, and {cls.__qualname__} declares "
                     "none; declare it above, as in batches = Provided(Batches)"

@@ -89,7 +89,7 @@ LONGER = {
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (385, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
-    "far": (395, "refs, system and log of the other side: each a few lines"),
+    "far": (405, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),
     "stand_in": (510, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (435, "the other side of the same protocol"),
