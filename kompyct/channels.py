@@ -278,14 +278,16 @@ def _check_declared(what: str, port: PortRef[Any], cell: Cell) -> None:
         RestartingError: what it has is not known just now.
         ChannelError: it does not have it.
     """
-    if cell.state is DESTROYED or type(cell.box) is ClosedBox:
-        raise cell.gone()
     component, history = cell.component, cell._history
     ports: Mapping[str, tuple[bool, str]] | None = None
     if component is not None:
         ports = component._kompyct_ports
     elif history is not None:
         ports = history.ports
+    # After these: what is ending has no component, and is not restarting. And in this order: its
+    # box is closed until it is destroyed, then it is a plain one again.
+    if type(cell.box) is ClosedBox or cell.state is DESTROYED:
+        raise cell.gone()
     if ports is None:
         raise RestartingError(f"component {cell.path!r} is restarting; connect it then")
     found = ports.get(port.name)

@@ -88,15 +88,16 @@ def fault(
     if elsewhere is not None:
         message, left = elsewhere.message, elsewhere.left
     fault_class = _class_of(cell, exception)
-    component, cell.component = cell.component, None
+    history = cell.history
+    component = cell.component
+    if component is not None:
+        history.ports = component._kompyct_ports  # first: who connects it looks at either
+        cell.component = None
     if component is not None and component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
     if cell.stored is not None:
         # A late thread's save came before this, then it counts here too, or it is refused.
         cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
-    history = cell.history
-    if component is not None:
-        history.ports = component._kompyct_ports
     if history.left_as is CLEAN:  # on_kill faulted
         history.left_as = UNFINISHED
     if cell.state is ACTIVE:

@@ -13,7 +13,7 @@ from kompyct.mailbox import BoundedBox
 from kompyct.recovery import RecoveryJob
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.timers import Timer
-from tests.harness import mutants_store
+from tests.harness import mutants_ports, mutants_store
 from tests.harness.planting import Mutant
 
 HARMFUL: tuple[Mutant, ...] = (
@@ -538,6 +538,7 @@ HARMFUL: tuple[Mutant, ...] = (
         ("KeepLate",),
     ),
     *mutants_store.HARMFUL,
+    *mutants_ports.HARMFUL,
 )  # fmt: skip
 """Each of these must be caught by one of its scenarios."""
 

@@ -9,6 +9,7 @@ from tests.harness import (
     scenarios_faults,
     scenarios_owned,
     scenarios_pool,
+    scenarios_ports,
     scenarios_store,
     scenarios_system,
 )
@@ -23,6 +24,7 @@ _MODULES = (
     scenarios_system,
     scenarios_store,
     scenarios_claims,
+    scenarios_ports,
 )
 
 SCENARIOS: dict[str, type[Scenario]] = {
