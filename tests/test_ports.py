@@ -779,6 +779,41 @@ def test_after_the_end_of_its_incarnation_a_port_sends_nothing(bench: Bench) -> 
     assert seen(sink) == [Batch((1,))]
 
 
+@pytest.mark.parametrize("kind", ["thread", "pool"])
+@pytest.mark.parametrize("used", [True, False])
+def test_a_thread_that_was_left_behind_triggers_nothing(kind: Any, used: bool) -> None:
+    """S-06: Given a handler that hangs until its component has been replaced, on the thread that
+    was its own, when it goes on there, then trigger raises and nothing is sent."""
+    gate = threading.Event()
+    said: list[str] = []
+
+    def hang(source: Any) -> None:
+        if used:
+            source.batches.trigger(Batch((1,)))
+        with suppress(BaseException):  # the interrupt, which comes when the wait is over
+            gate.wait(LIMIT)
+        try:
+            source.batches.trigger(Batch((2,)))
+        except BaseException as error:
+            said.append(type(error).__name__)
+
+    with ComponentSystem(backend=kind) as system:
+        source = system.create(lambda: Source(again), start=True, time_limit=0.05)
+        sink = system.create(Sink, start=True)
+        system.connect(Source.batches.of(source), Sink.batches.of(sink))
+        source.tell(Do(hang))
+        pause = threading.Event()
+        for _ in range(int(LIMIT / 0.005)):
+            if source.incarnation == 2:
+                gate.set()
+            if said:
+                break
+            pause.wait(0.005)
+        assert said == ["IncarnationEndedError"]
+        indicate(source, Batch((3,)))
+        assert seen(sink) == [Batch((1,)), Batch((3,))][not used :]
+
+
 def test_a_port_cannot_be_assigned_or_deleted(bench: Bench) -> None:
     """S-21: Given a component that assigns its port, then it is refused with a clear error."""
 

@@ -20,7 +20,7 @@ from kompyct import (
     Required,
     handles,
 )
-from tests.process.components import FAULTS, PATIENCE, Action, Holder
+from tests.process.components import FAULTS, PATIENCE, Action, Do, Holder
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,18 @@ def indicate(component: Any, *batches: Batch) -> None:
     """Trigger indications."""
     for batch in batches:
         component.batches.trigger(batch)
+
+
+def indicate_and_tell(component: Any, ref: ComponentRef[Any], count: int) -> None:
+    """Send numbers as an indication and by a message in turns."""
+    for number in range(0, count, 2):
+        component.batches.trigger(Batch(number))
+        ref.tell(Do(note, (number + 1,)))
+
+
+def note(component: Any, value: Any) -> None:
+    """Add to the state."""
+    component.state = [*component.state, value]
 
 
 def request(component: Any, *whys: str) -> None:

@@ -63,6 +63,13 @@ def test_events_pass_both_ways_in_order(bench: ProcessBench, where: Any) -> None
     has_come(bench, source, "a", "b")
 
 
+def test_events_and_tells_come_in_the_order_sent(bench: ProcessBench, where: Any) -> None:
+    """Given a source that triggers and tells in turns, then the sink gets them in that order."""
+    source, sink, _ = connected(bench, where)
+    do(source, batches.indicate_and_tell, sink, 300)
+    has_come(bench, sink, *range(300))
+
+
 def test_one_indication_goes_to_all_wherever_they_are(bench: ProcessBench) -> None:
     """Given sinks in two processes and on a thread, then each gets each indication once."""
     source, one, _ = connected(bench, ("process", "process"))
