@@ -51,7 +51,7 @@ from kompyct.errors import (
     RestartingError,
     UnboundComponentError,
 )
-from kompyct.testing import TestSystem
+from kompyct.testing import TestSystem, fail_event, hang
 from tests.conftest import LIMIT, Bench
 
 Make = Callable[..., Bench]
@@ -492,6 +492,20 @@ def test_a_fault_in_a_port_handler_is_a_fault_in_phase_port(bench: Bench) -> Non
     assert source.incarnation == 1
 
 
+def test_faults_are_injected_into_port_handlers(bench: Bench) -> None:
+    """Given `fail_event` for the second event, then that is a fault in phase port, the message
+    between does not count, and the next incarnation is without it."""
+    source, sink = made(bench, Source), made(bench, lambda: Sink(again))
+    bench.system.connect(Source.batches.of(source), Sink.batches.of(sink))
+    assert seen(sink) == []
+    fail_event(sink, OSError, nth=2)
+    indicate(source, Batch((1,)))
+    assert seen(sink) == [Batch((1,))]
+    indicate(source, Batch((2,)), Batch((3,)), Batch((4,)))
+    assert bench.event(events.ComponentRecovered).phase == "port"
+    assert seen(sink) == [Batch((3,)), Batch((4,))]
+
+
 def test_both_ends_of_a_channel_may_recover(bench: Bench) -> None:
     """Given faults of source and sink, then events pass between their next incarnations."""
     source, sink = made(bench, lambda: Source(again)), made(bench, lambda: Sink(again))
@@ -599,8 +613,6 @@ def test_a_component_with_limits_handles_events(bench: Bench) -> None:
 
 def test_a_hang_in_a_port_handler_is_in_phase_port() -> None:
     """Given a handler that never returns, in virtual time, then it is a hang in phase port."""
-    from kompyct.testing import hang
-
     with TestSystem() as system:
         source = system.create(Source, start=True)
         sink = system.create(lambda: Sink(again), start=True, time_limit=1.0)
