@@ -6,12 +6,21 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from benchmarks.measure import check, round_trips, wait_for
 from benchmarks.peers import asyncio_tasks, pykka_actors, xoscar_actors
 from benchmarks.plan import MICROSECONDS, PER_SECOND, Case, Group, Row, at_least, at_most
-from kompyct import Component, ComponentRef, ComponentSystem, Request
+from kompyct import (
+    Component,
+    ComponentRef,
+    ComponentSystem,
+    Port,
+    Provided,
+    Request,
+    Required,
+    handles,
+)
 
 Kind = Literal["thread", "pool"]
 
@@ -167,6 +176,70 @@ class FanIn(Component[int | None]):
             self.done.set()
 
 
+class Number:
+    """An event, and a message."""
+
+    __slots__ = ()
+
+
+class Numbers(Port[Never, Number]):
+    """Numbers."""
+
+
+class Source(Component[int]):
+    """Sends as many numbers as it is told, to `target` or through its port."""
+
+    numbers = Provided(Numbers)
+
+    def __init__(self, target: ComponentRef[Number] | None) -> None:
+        self.target = target
+
+    def on_receive(self, message: int) -> None:
+        target = self.target
+        for _ in range(message):
+            if target is None:
+                self.numbers.trigger(Number())
+            else:
+                target.tell(Number())
+
+
+class Sink(Component[Number]):
+    """Counts numbers, however they come, until `total`."""
+
+    numbers = Required(Numbers)
+
+    def __init__(self, total: int) -> None:
+        self.left = total
+        self.done = threading.Event()
+
+    def on_receive(self, message: Number) -> None:
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+    @handles(numbers)
+    def on_number(self, event: Number) -> None:
+        self.on_receive(event)
+
+
+BATCH = 1_000
+"""Numbers that the source sends in one handler: then they are handled before there are more."""
+
+
+def trigger(kind: Kind, size: int, *, by_port: bool = True) -> Mapping[str, float]:
+    """`size` numbers from one component to another, through a channel or told."""
+    sink = Sink(size // BATCH * BATCH)
+    system = ComponentSystem(backend=kind)
+    target = system.create(lambda: sink, start=True)
+    source = system.create(lambda: Source(None if by_port else target), start=True)
+    system.connect(Source.numbers.of(source), Sink.numbers.of(target))
+    start = perf_counter()
+    for _ in range(size // BATCH):
+        source.tell(BATCH)
+    wait_for(sink.done)
+    return {"rate": size // BATCH * BATCH / (perf_counter() - start)}
+
+
 CASES: Mapping[str, Case] = {
     "tell/pool": Case(partial(tell, "pool"), 2_000_000),
     "tell/thread": Case(partial(tell, "thread"), 2_000_000),
@@ -190,6 +263,9 @@ CASES: Mapping[str, Case] = {
     "ring/asyncio": Case(partial(asyncio_tasks.ring, players=RING), 250_000),
     "fan/pool": Case(partial(fan, "pool"), 2_000_000, least=2 * FAN),
     "fan/thread": Case(partial(fan, "thread"), 2_000_000, least=2 * FAN),
+    "trigger/pool": Case(partial(trigger, "pool"), 1_000_000, least=BATCH),
+    "trigger/thread": Case(partial(trigger, "thread"), 1_000_000, least=BATCH),
+    "trigger/tell": Case(partial(trigger, "pool", by_port=False), 1_000_000, least=BATCH),
     "fan/pykka": Case(partial(pykka_actors.fan, passers=FAN), 300_000, least=2 * FAN),
     "fan/asyncio": Case(partial(asyncio_tasks.fan, passers=FAN), 600_000, least=2 * FAN),
 }
@@ -242,6 +318,16 @@ GROUP = Group(
             ("pool", "thread"),
             ("pykka", "asyncio"),
             (at_least(20, "pool", "pykka"), at_least(5, "pool", "asyncio")),
+        ),
+        Row(
+            "trigger",
+            "trigger to one channel, and its handler",
+            "trigger",
+            "rate",
+            PER_SECOND,
+            ("pool", "thread"),
+            ("tell",),
+            (),
         ),
         Row(
             "fan",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct.version import VERSION
 
 if TYPE_CHECKING:
+    from kompyct.channels import Channel
     from kompyct.child_requests import (
         ChildCounts,
         ChildInfo,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from kompyct.needed import NOT_NEEDED
     from kompyct.notices import Terminated
     from kompyct.poison import PoisonMessage
+    from kompyct.port_types import Port
+    from kompyct.ports import Provided, Required, handles
     from kompyct.pykka_actors import adopt
     from kompyct.ref import ComponentRef
     from kompyct.registry import TreeNode
@@ -48,6 +51,7 @@ _MODULES = {
     "Benign": "errors",
     "Broadcast": "routes",
     "ByKey": "routes",
+    "Channel": "channels",
     "ChildCounts": "child_requests",
     "ChildInfo": "child_requests",
     "ChildSpec": "children",
@@ -67,9 +71,12 @@ _MODULES = {
     "OnRestart": "messages",
     "Phase": "lifecycle",
     "PoisonMessage": "poison",
+    "Port": "port_types",
+    "Provided": "ports",
     "Recoverable": "errors",
     "RecoveryHandler": "faults",
     "Request": "messages",
+    "Required": "ports",
     "Restart": "children",
     "RestartChild": "child_requests",
     "RestartLimit": "restart",
@@ -83,6 +90,7 @@ _MODULES = {
     "Unrecoverable": "errors",
     "WhichChildren": "child_requests",
     "adopt": "pykka_actors",
+    "handles": "ports",
 }
 
 __all__ = [
@@ -92,6 +100,7 @@ __all__ = [
     "Benign",
     "Broadcast",
     "ByKey",
+    "Channel",
     "ChildCounts",
     "ChildInfo",
     "ChildSpec",
@@ -110,9 +119,12 @@ __all__ = [
     "OnRestart",
     "Phase",
     "PoisonMessage",
+    "Port",
+    "Provided",
     "Recoverable",
     "RecoveryHandler",
     "Request",
+    "Required",
     "Restart",
     "RestartChild",
     "RestartLimit",
@@ -126,6 +138,7 @@ __all__ = [
     "Unrecoverable",
     "WhichChildren",
     "adopt",
+    "handles",
 ]
 
 __version__ = VERSION

@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import Any
 
 from kompyct.errors import InvalidComponentError, ProcessStartError, ReservedNameError
 from kompyct.fault_classes import FaultClass
+
+HANDLES = "_kompyct_handles"
+"""The attribute of a method that says which ports it is the handler of."""
 
 
 def refuse_while_inheriting() -> None:
@@ -32,8 +36,8 @@ def check_class(cls: type[Any], base: type[Any]) -> None:
 
     Raises:
         ReservedNameError: it defines `ref`, `log` or `system`.
-        InvalidComponentError: its `fault_classes` is no mapping from exception types, or a hook
-            is `async def`.
+        InvalidComponentError: its `fault_classes` is no mapping from exception types, a hook is
+            `async def`, or its ports and their handlers do not fit.
     """
     for name in ("ref", "log", "system"):
         if getattr(cls, name) is not base.__dict__[name]:
@@ -55,6 +59,17 @@ def check_class(cls: type[Any], base: type[Any]) -> None:
             f"{cls.__qualname__}.fault_classes is {declared!r}; "
             "give a mapping from exception types to FaultClass"
         )
+    plan_ports = getattr(cls, "_kompyct_plan_ports", None)  # see `ports.Declared`
+    if plan_ports is not None:
+        plan_ports(cls, base)
+        return
+    for part in cls.__mro__:
+        for name, value in vars(part).items():
+            if isinstance(value, FunctionType) and HANDLES in vars(value):
+                raise InvalidComponentError(
+                    f"{cls.__qualname__}.{name} handles a port, and {cls.__qualname__} declares "
+                    "none; declare it above, as in batches = Provided(Batches)"
+                )
 
 
 def closes_over(function: Callable[..., Any], component: object) -> bool:

@@ -21,7 +21,7 @@ from kompyct.facts import FaultKind
 from kompyct.far import FarBox, Parent
 from kompyct.lifecycle import ENDINGS, Ending, State
 from kompyct.limited import Handling
-from kompyct.messages import Envelope, new_ask
+from kompyct.messages import Arrival, Envelope, arrival_at, arriving, new_ask
 from kompyct.processes import protocol
 from kompyct.processes.board import (
     ANNOUNCED,
@@ -36,7 +36,7 @@ from kompyct.processes.board import (
     TAKEN,
 )
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import WINDOW, Making
+from kompyct.processes.protocol import WINDOW, Making, PortEvent
 from kompyct.processes.travel import pack_exception
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
@@ -52,6 +52,7 @@ ACTIVE = State.ACTIVE
 EXCEPTION = FaultKind.EXCEPTION
 IN_RECEIVE = NUMBER_OF["receive"]
 IN_TIMER = NUMBER_OF["timer"]
+IN_PORT = NUMBER_OF["port"]
 
 
 class ChildCell(Cell):
@@ -147,11 +148,9 @@ class ChildCell(Cell):
         if not frame.flag:
             self.incoming.extend(value)
             return
-        messages, asks = value
-        for index in asks:
-            ask = Envelope(messages[index])
-            ask.done = _Answer(self, ask, frame.number + index)
-            messages[index] = ask
+        messages, special = value
+        for index in special:
+            messages[index] = self._envelope(messages[index], frame.number + index)
         self.incoming.extend(messages)
 
     def take_again(self, frame: Frame) -> None:
@@ -161,11 +160,27 @@ class ChildCell(Cell):
         except BaseException as error:
             self.again.append(_Letter(frame.number, error))
             return
-        if frame.flag:
-            ask = Envelope(message)
-            ask.done = _Answer(self, ask, frame.number)
-            message = ask
-        self.again.append(message)
+        self.again.append(self._envelope(message, frame.number) if frame.flag else message)
+
+    def _envelope(self, content: Any, number: int) -> Envelope:
+        """What an envelope of the parent's is here."""
+        if type(content) is PortEvent:
+            return arriving(content.event, self._arrival_at(content.port))
+        ask = Envelope(content)
+        ask.done = _Answer(self, ask, number)
+        return ask
+
+    def _arrival_at(self, port: str) -> Arrival:
+        """See `arrival_at`; and the parent sees on the board that an event is in hand."""
+        numbers = self.loop.board.numbers
+        arrive = arrival_at(port)
+
+        def arrive_here(event: Any, component: Any) -> None:
+            numbers[PHASE] = IN_PORT
+            arrive(event, component)
+
+        arrive_here.__dict__.update(arrive.__dict__)  # it is at the same port
+        return arrive_here
 
     @property
     def has_some(self) -> bool:

@@ -18,7 +18,7 @@ from kompyct.clock import SECOND
 from kompyct.codecs import decode
 from kompyct.component import Component
 from kompyct.deadline import Deadline
-from kompyct.far import FarCell, FarFuture, FarSystem, ToParent
+from kompyct.far import FarCell, FarFuture, FarOutlet, FarSystem, ToParent
 from kompyct.far_groups import FarGroups, FarWatches
 from kompyct.faults import FaultContext
 from kompyct.messages import LateReplies
@@ -90,6 +90,10 @@ class ChildRuntime:
 
     def undelivered(self, cell: Any, messages: Sequence[Any], reason: str) -> None:
         """Nothing: the parent has kept them, and makes dead letters of them."""
+
+    def outlet(self, cell: Any, name: str) -> FarOutlet:
+        """See `Runtime.outlet`; which channels there are, the parent knows."""
+        return FarOutlet(self.parent, cell.path, name)
 
     def forget(self, cell: Any) -> Graveyard:
         """The component has ended, and so has this process."""

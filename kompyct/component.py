@@ -31,6 +31,7 @@ from kompyct.waiting import here
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.system import ComponentSystem
+    from kompyct.triggering import OwnPort
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -60,6 +61,10 @@ class Component(Generic[M]):
     _kompyct_cell: Cell | None = None
     _kompyct_registration: Registration | None = None
     _kompyct_kept: list[AbstractContextManager[Any]] | None = None
+    # Of its class, see `ports.plan_ports`; and what it has of its own ports, when it uses them.
+    _kompyct_ports: Mapping[str, tuple[bool, str]] = {}
+    _kompyct_handlers: Mapping[str, str] = {}
+    _kompyct_own_ports: dict[str, OwnPort[Any]] | None = None
 
     # -- hooks ------------------------------------------------------------------------------
 

@@ -9,10 +9,12 @@
     ├── Unrecoverable                 raised by users: a fault that ends the component
     ├── ArgumentError                 (ValueError) a value out of range
     │   ├── UnknownBackendError
+    │   ├── ChannelError              two ports cannot be connected
     │   └── LimitRangeError           (OverflowError) a limit that is negative or too large
     ├── ArgumentTypeError             (TypeError) a value of the wrong type
     │   ├── InvalidComponentError     a factory made no component, or one in use
     │   │   └── NotNeededError        it returned NOT_NEEDED, and not to a supervisor
+    │   ├── PortTypeError             a port does not carry this event, or is no port
     │   └── UnpicklableError          it cannot go to another process
     ├── BackendMissingError           (ImportError) an extra is not installed
     ├── DuplicateNameError            the name is taken by a living sibling
@@ -28,6 +30,7 @@
     ├── ChildEndedError               what it gave up because of, if nothing was raised
     ├── SiblingFaultError             what a fault SIBLING has as its exception
     ├── UnboundComponentError         a component made outside `create`
+    ├── PortAccessError               a port triggered from outside of its component
     ├── NotStartedError               timers and tells to oneself before the start
     ├── ComponentCreateError          a first creation raised
     ├── ComponentFaultError           what somebody waited for faulted
@@ -101,6 +104,10 @@ class UnknownBackendError(ArgumentError):
     """There is no backend of that name."""
 
 
+class ChannelError(ArgumentError):
+    """Two ports cannot be connected; nothing has been changed."""
+
+
 class LimitRangeError(ArgumentError, OverflowError):
     """A limit, or a time, is negative or too large; nothing has been changed."""
 
@@ -111,6 +118,14 @@ class ArgumentTypeError(KompyctError, TypeError):
 
 class InvalidComponentError(ArgumentTypeError):
     """A factory made something that is no component, or an object that already is one."""
+
+
+class PortTypeError(ArgumentTypeError):
+    """A port does not carry this event in this direction, or something is no port at all."""
+
+
+class PortAccessError(KompyctError):
+    """A port was triggered from elsewhere than its component's own code; nothing was sent."""
 
 
 class BackendMissingError(KompyctError, ImportError):

@@ -25,7 +25,7 @@ from kompyct.errors import (
 from kompyct.futures import complete
 from kompyct.lifecycle import State
 from kompyct.lost import name_in
-from kompyct.messages import Ask, Envelope, new_ask
+from kompyct.messages import Ask, Envelope, arrival_at, new_ask
 from kompyct.names import check_not_made
 from kompyct.processes import protocol
 from kompyct.processes.frames import BlockingSender, pack, raw
@@ -35,6 +35,7 @@ from kompyct.waiting import here
 from kompyct.watching import target_of
 
 if TYPE_CHECKING:
+    from kompyct.channels import Channel
     from kompyct.component import Component
     from kompyct.far_groups import FarGroup, FarGroups
     from kompyct.notices import Terminated
@@ -229,6 +230,40 @@ class FarBox:
         return 0
 
 
+class FarOutlet:
+    """Where the events go that are triggered at a port: to the parent, which has the channels.
+
+    It is an outlet, its one target, and the box of that.
+    """
+
+    __slots__ = ("_name", "_parent", "_path", "box", "targets")
+
+    asleep = False
+
+    def __init__(self, parent: Parent, path: str, name: str) -> None:
+        self._parent = parent
+        self._path = path
+        self._name = name
+        self.box = self
+        self.targets = ((self, arrival_at(name)),)
+
+    def append(self, envelope: Envelope) -> None:
+        """Send an event on.
+
+        Raises:
+            UnpicklableError: it cannot go to another process.
+        """
+        event = envelope.message
+        try:
+            parts = pack(protocol.TRIGGER, (self._name, event))
+        except Exception as error:
+            raise UnpicklableError(
+                f"a {type(event).__qualname__} for port {self._name!r} of component "
+                f"{self._path!r} cannot be pickled ({type(error).__name__}); send plain data"
+            ) from error
+        self._parent.send(parts)
+
+
 class FarCell:
     """Stands for a component that is not in this process, but in the same system."""
 
@@ -345,6 +380,15 @@ class FarSystem:
     def group(self, name: str) -> FarGroup[Any]:
         """See `ComponentSystem.group`."""
         return self._groups.get(name)
+
+    def connect(self, provided: Any, required: Any) -> Channel:
+        """See `ComponentSystem.connect`."""
+        channel: Channel = self._parent.call("connect", provided, required)
+        return channel
+
+    def disconnect(self, channel: Channel) -> None:
+        """See `ComponentSystem.disconnect`."""
+        self._parent.call("disconnect", channel)
 
     def tree(self) -> Any:
         """See `ComponentSystem.tree`."""

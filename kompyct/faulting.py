@@ -31,6 +31,7 @@ ACTIVE = State.ACTIVE
 PASSIVE = State.PASSIVE
 FAULTY = State.FAULTY
 RECEIVE = Phase.RECEIVE
+PORT = Phase.PORT
 STOP = Phase.STOP
 KILL = Phase.KILL
 CLEAN = Status.CLEAN
@@ -92,13 +93,16 @@ def fault(
     if elsewhere is not None:
         message, left = elsewhere.message, elsewhere.left
     fault_class = _class_of(cell, exception)
-    component, cell.component = cell.component, None
+    history = cell.history
+    component = cell.component
+    if component is not None:
+        history.ports = component._kompyct_ports  # first: who connects it looks at either
+        cell.component = None
     if component is not None and component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
     if cell.stored is not None:
         # A late thread's save came before this, then it counts here too, or it is refused.
         cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
-    history = cell.history
     if history.left_as is CLEAN:  # on_kill faulted
         history.left_as = UNFINISHED
     if cell.state is ACTIVE:
@@ -128,7 +132,7 @@ def fault(
     limit = cell.options.poison_after
     if redelivered and (limit is None or faults < limit):
         rest.insert(0, message if limit is None else counted(message, faults))
-    elif phase is RECEIVE and not (elsewhere is not None and elsewhere.at_rest):
+    elif phase in (RECEIVE, PORT) and not (elsewhere is not None and elsewhere.at_rest):
         facts.dropped = 1
     cell.put_back(rest)
     _settle_queued(cell, facts, comes_back)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,7 +20,7 @@ class History:
 
     __slots__ = (
         "active", "claimed", "ending", "error", "fault", "killed", "left_as", "letters",
-        "looked_at", "recovered_at", "restarts", "waiters",
+        "looked_at", "ports", "recovered_at", "restarts", "waiters",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,4 +35,5 @@ class History:
         self.ending: Ending | None = None  # why it is
         self.killed = False  # whether it was told to end for good, and so is retired
         self.left_as = Status.RETIRED  # what its end makes of what is stored of it
+        self.ports: Mapping[str, tuple[bool, str]] | None = None  # of the one that faulted last
         self.letters: list[Any] | None = []  # messages that came while it was ending

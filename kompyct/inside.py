@@ -311,7 +311,9 @@ class Loop:
             self.over = True
             return
         numbers[PHASE] = 0
-        self.parent.send(raw(protocol.DONE_SO))
+        assert own.component is not None
+        ports = own.component._kompyct_ports
+        self.parent.send(pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO))
         # The kernel ends it with its parent, unless it gives up its rights; then this does, also
         # while it is busy. Last, as nobody waits for it.
         watch_end_of_file(self._lifeline)

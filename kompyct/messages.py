@@ -5,9 +5,10 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections.abc import Callable
 from enum import Enum
+from types import MethodType
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from kompyct.errors import ArgumentTypeError
+from kompyct.errors import ArgumentTypeError, UnhandledMessageError
 
 R = TypeVar("R")
 
@@ -134,6 +135,48 @@ class Envelope:
         self.error = error
         if self.done is not None:
             self.done.release()
+
+
+Arrival = Callable[[Any, Any], None]
+"""Has the handler of a port take an event: called with the event and the component."""
+
+
+def arrival_at(port: str) -> Arrival:
+    """What happens when an event arrives at the port of that name.
+
+    Bound to an event as its first argument it is the `action` of an envelope. A function, and not
+    an object that can be called, as there is one call for each event: that would cost 70 ns more
+    on CPython 3.11.
+    """
+
+    def arrive(event: Any, component: Any) -> None:
+        name = component._kompyct_handlers.get(port)
+        if name is None:
+            raise UnhandledMessageError(
+                f"component {component._kompyct_path()!r} ({type(component).__qualname__}) has no "
+                f"handler for a {type(event).__qualname__} at its port {port!r}; put "
+                "@handles(...) above a method"
+            )
+        getattr(component, name)(event)
+
+    setattr(arrive, _PORT, port)
+    return arrive
+
+
+def arriving(event: Any, arrival: Arrival) -> Envelope:
+    """The envelope of `event`; nobody waits for it, so it may be in several mailboxes."""
+    return Envelope(event, MethodType(arrival, event), NOBODY)
+
+
+def port_of(envelope: Envelope) -> str | None:
+    """The name of the port that the content of `envelope` is for, if it is an event."""
+    action: Any = envelope.action
+    action = getattr(action, "wrapped", action)  # of one that counts its faults, see `poison`
+    return getattr(action.__func__, _PORT, None) if type(action) is MethodType else None
+
+
+_PORT = "_kompyct_port"
+"""The attribute of an `Arrival` that says where it is."""
 
 
 class Ask(Envelope):

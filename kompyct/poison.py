@@ -129,16 +129,16 @@ class _Again:
     its own; and it goes with the entry, when that is handled.
     """
 
-    __slots__ = ("_action", "_message", "faults")
+    __slots__ = ("_message", "faults", "wrapped")
 
     def __init__(self, message: Envelope, faults: int) -> None:
-        self._action = message.action
+        self.wrapped = message.action
         self._message = message.message
         self.faults = faults
 
     def __call__(self, component: Any) -> Any:
-        if self._action is not None:
-            return self._action(component)
+        if self.wrapped is not None:
+            return self.wrapped(component)
         return component.on_receive(self._message)
 
 

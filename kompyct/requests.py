@@ -18,6 +18,7 @@ from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, raw
 from kompyct.processes.travel import pack_exception
 from kompyct.routes import choose
+from kompyct.triggering import deliver
 from kompyct.waiting import enter
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 CALLS = frozenset(
     (
-        "create", "discard_poison", "ended", "find", "flush", "kill", "poison", "recover",
-        "register", "resend", "shutdown", "start", "stop", "tree", "unregister", "whereis",
+        "connect", "create", "disconnect", "discard_poison", "ended", "find", "flush", "kill",
+        "poison", "recover", "register", "resend", "shutdown", "start", "stop", "tree",
+        "unregister", "whereis",
     )
 )  # fmt: skip
 """The methods of the system that a component in another process may call."""
@@ -72,6 +74,8 @@ def answer(cell: RemoteCell, stand_in: StandIn, child: Child, frame: Frame) -> N
         _route(cell, frame)
     elif kind == protocol.TAKEN:
         cell.runtime.watches.taken(frame.number)
+    elif kind == protocol.TRIGGER:
+        _trigger(cell, frame)
     elif kind == protocol.GAVE_UP:
         leave(cell, frame.number)
     elif kind == protocol.CALL:
@@ -131,6 +135,17 @@ def _give(cell: RemoteCell, target: ComponentRef[Any], message: Any) -> None:
         target.tell(message)
     except MailboxFullError:  # the sender cannot be told: it has long gone on
         cell.runtime.undelivered(target._cell, [message], "its mailbox is full")
+
+
+def _trigger(cell: RemoteCell, frame: Frame) -> None:
+    try:
+        name, event = frame.load()
+    except Exception as error:  # a class that is not known here
+        why = f"it cannot be unpickled in the system's process ({type(error).__name__})"
+        cell.runtime.undelivered(cell, [UNREADABLE], why)
+        return
+    outlet = cell.runtime.outlet(cell, name)
+    deliver(event, outlet.targets or outlet.renew())
 
 
 def _ask(cell: RemoteCell, child: Child, frame: Frame) -> None:

@@ -51,6 +51,7 @@ from kompyct.watching import Watches
 if TYPE_CHECKING:
     import pykka
 
+    from kompyct.channels import Channels
     from kompyct.component import Component
     from kompyct.deadline import Deadline
     from kompyct.recovery import RecoveryJob
@@ -95,6 +96,7 @@ class Runtime:
         self.durability = durability  # of saves that are not told otherwise
         self.store_error: StoreError | None = None  # of the last flush; set before `over`
         self.writer: Writer | None = None
+        self._channels: Channels | None = None
         self._damages: list[Damage] = []  # found before there is a supervisor to tell
         # First of all: what raises leaves nothing behind.
         opened = None if store is None else self._open_store(store, trust)
@@ -186,11 +188,27 @@ class Runtime:
         if self.writer is not None:
             self.writer.mark(stored)
 
+    @property
+    def channels(self) -> Channels:
+        """What is connected; made at the first look."""
+        if self._channels is None:
+            from kompyct.channels import Channels  # with what it needs; few systems have some
+
+            with self._state:
+                self._channels = self._channels or Channels(self)
+        return self._channels
+
+    def outlet(self, cell: Cell, name: str) -> Any:
+        """Where the events go that `cell` triggers at its port of that name."""
+        return self.channels.outlet(cell, name)
+
     def forget(self, cell: Cell) -> Graveyard:
         """Strike out a component that has ended; returns where it runs from now on."""
         self.names.free(cell)
         self.groups.leave_all(cell)
         self.registry.remove(cell)
+        if self._channels is not None:
+            self._channels.forget(cell)
         return self._graveyard
 
     def tell_watchers(self, cell: Cell) -> None:

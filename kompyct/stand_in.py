@@ -26,14 +26,14 @@ from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import ENDINGS, Phase
 from kompyct.mailbox import ClosedBox
-from kompyct.messages import Ask, Envelope
+from kompyct.messages import Ask, Envelope, port_of
 from kompyct.notices import OnTheWay
 from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import Fault
+from kompyct.processes.protocol import Fault, PortEvent
 from kompyct.processes.travel import unpack_exception
 from kompyct.reports import identity
 from kompyct.requests import Errand, answer
@@ -125,6 +125,8 @@ class StandIn(Component[Any]):
             raise question.error
         frame: Frame = question.value
         if frame.kind == protocol.DONE_SO:
+            if frame.data:
+                self._kompyct_ports = frame.load()
             return True
         raise self.note_fault(frame)
 
@@ -184,7 +186,7 @@ class StandIn(Component[Any]):
         if asks:
             if any(map(is_notice, asks.values())):
                 messages = self._without_unwanted(messages)
-            asks = {i: ask for i, ask in enumerate(messages) if _is_ask(ask)}
+            asks = {i: ask for i, ask in enumerate(messages) if _is_special(ask)}
             plain = [*map(_content, messages)]
         if not messages:
             return
@@ -201,7 +203,8 @@ class StandIn(Component[Any]):
                     self._send([message])
             return
         for index, ask in asks.items():
-            self._asked[self._next + index] = ask
+            if ask.is_asked:
+                self._asked[self._next + index] = ask
         self._sent.extend(messages)
         self._next += len(messages)
         self.child.sender.send(parts)
@@ -442,7 +445,7 @@ class StandIn(Component[Any]):
         self._again = {}  # what is told of those before has been heard by now
         for index in range(frame.messages):
             message = self._sent[first + index]
-            is_ask = _is_ask(message)
+            is_ask = _is_special(message)
             content = _content(message)
             number = frame.number + index
             self._again[number] = message
@@ -462,17 +465,22 @@ class StandIn(Component[Any]):
         self._trim()
 
 
-def _is_ask(message: Any) -> bool:
-    return type(message) is Envelope and message.is_asked and not is_notice(message)
+def _is_special(message: Any) -> bool:
+    """Whether the child makes an envelope of it: of what is asked, and of events of ports."""
+    if type(message) is not Envelope or is_notice(message):
+        return False
+    return message.is_asked or port_of(message) is not None
 
 
 def _content(message: Any) -> Any:
     """What of `message` goes to the child."""
     if type(message) is not Envelope:
         return message
-    action: Any = message.action
-    content = message.message
-    return OnTheWay(action.number, content) if is_notice(message) else content
+    if is_notice(message):
+        action: Any = message.action
+        return OnTheWay(action.number, message.message)
+    port = port_of(message)
+    return message.message if port is None else PortEvent(port, message.message)
 
 
 def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:

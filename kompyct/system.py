@@ -46,12 +46,16 @@ from kompyct.supervisor import ComponentSupervisor, check_placement
 from kompyct.waiting import here
 
 if TYPE_CHECKING:
+    from kompyct.channels import Channel
     from kompyct.groups import Group
     from kompyct.notices import Terminated
     from kompyct.poison import PoisonMessage
+    from kompyct.ports import PortRef, Provided, Required
     from kompyct.store.snapshots import SnapshotStore
 
 M = TypeVar("M")
+Q = TypeVar("Q")
+N = TypeVar("N")
 
 
 class ComponentSystem:
@@ -417,6 +421,43 @@ class ComponentSystem:
             ArgumentError, ArgumentTypeError: it cannot be a name.
         """
         return self._runtime.groups.get(name)
+
+    def connect(
+        self, provided: PortRef[Provided[Q, N]], required: PortRef[Required[Q, N]]
+    ) -> Channel:
+        """Connect two ports: `connect(Buncher.batches.of(one), Printer.batches.of(other))`.
+
+        From then on what the first triggers comes to the second as an indication, and what the
+        second triggers to the first as a request, whatever state they are in: it waits in their
+        mailboxes. The channel stays through recoveries, and ends with either of them, or by
+        `disconnect`. A port may have any number of channels.
+
+        Args:
+            provided: where requests go.
+            required: of the same type of port.
+
+        Raises:
+            ChannelError: they are not of one type; not one provided and one required; not
+                declared by these components; of one component; connected already; or what is
+                required would lead back to where it began, over any number of channels.
+            ComponentDestroyedError: one of them has ended.
+            RestartingError: one of them has never come up, so its ports are not known.
+            ArgumentError, ArgumentTypeError: they are of another system, or no ports.
+        """
+        return self._runtime.channels.connect(provided, required)
+
+    def disconnect(self, channel: Channel) -> None:
+        """End a channel, if it has not ended. What is in the mailboxes is handled still.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: it is of another system, or no channel.
+        """
+        key = getattr(channel, "system_key", None)
+        if key is None:
+            raise ArgumentTypeError(f"{channel!r} is no channel; give what connect returned")
+        if key != self._runtime.key:
+            raise ArgumentError(f"the {channel} belongs to another system than {self.name!r}")
+        self._runtime.channels.disconnect(channel)
 
     def tree(self) -> TreeNode:
         """A picture of the system: its root, with a child for each component."""

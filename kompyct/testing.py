@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, NoReturn, TypeVar
 
 from kompyct.backends.manual import ManualBackend
@@ -230,6 +231,22 @@ def fail_tick(
         return timer
 
     component._kompyct_schedule = schedule_wrapped
+
+
+def fail_event(
+    ref: ComponentRef[Any], error: BaseException | type[BaseException], *, nth: int = 1
+) -> None:
+    """Have the present incarnation raise `error` for the `nth` event at its ports from now on.
+
+    Events without a handler do not count.
+
+    Raises: as `fail_message`.
+    """
+    component: Any = _incarnation(ref)
+    injection = _Injection(nth, error)
+    for name in {*component._kompyct_handlers.values()}:
+        original = getattr(component, name)
+        setattr(component, name, partial(injection.call, original))
 
 
 def fail_hook(

@@ -23,11 +23,11 @@ LAYERS = (
     "processes.saves processes.starter processes.travel processes.usage processes.zygote "
     "store store.atomic store.compression store.directory store.failures store.files "
     "store.formats store.locks store.records store.segments store.snapshots store.trust",
-    "child_requests children component facts faults groups history lost names notices ref "
-    "registration registry routes saved stored strategy supervision supervisor timers watching "
-    "writer",
-    "backends backends.manual backends.pool backends.process backends.thread cell ending faulting "
-    "limited overdue poison probation remote reports requests signals stand_in",
+    "child_requests children component facts faults groups history lost names notices port_types "
+    "ports ref registration registry routes saved stored strategy supervision supervisor "
+    "timers triggering watching writer",
+    "backends backends.manual backends.pool backends.process backends.thread cell channels ending "
+    "faulting limited overdue poison probation remote reports requests signals stand_in",
     "claims creation offspring publisher pykka_actors recovery root stalls supervising "
     "supervisor_replies supervisor_signals tidings",
     "child_cell child_runtime far far_groups inside runtime service system",
@@ -65,6 +65,7 @@ LATE = {
     ("runtime", "store.snapshots"): "most systems have no store",
     ("runtime", "remote"): "with what it needs; few systems have components elsewhere",
     ("runtime", "supervising"): "with what it needs; many systems have no trees",
+    ("runtime", "channels"): "with what it needs; few systems have channels",
     ("runtime", "limited"): "with what it needs; few components have limits",
     ("runtime", "stalls"): "with what it needs; few systems want to be told",
     ("processes.zygote", "multiprocessing"): "only a process that has children, or is one",
@@ -85,20 +86,20 @@ LONGER = {
     "events": (485, "one small class for each thing that happens, nothing else"),
     "faults": (435, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (370, "the kinds of ref, each a few lines beside the one they derive from"),
-    "runtime": (485, "the parts of a system and their order at the end, in one place"),
+    "runtime": (510, "the parts of a system and their order at the end, in one place"),
     "root": (415, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (385, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
-    "far": (410, "refs, system and log of the other side: each a few lines"),
+    "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),
     "signals": (375, "all that a cell may be told, each in a few lines"),
     "offspring": (340, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
     "supervising": (405, "the life of a supervisor, and what it does at each action"),
-    "stand_in": (535, "what is sent, kept, heard and recalled is one protocol"),
-    "child_cell": (430, "the other side of the same protocol"),
+    "stand_in": (550, "what is sent, kept, heard and recalled is one protocol"),
+    "child_cell": (450, "the other side of the same protocol"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (515, "all system calls on durable files: one place for one thing"),
     "errors": (460, "all of them, in one tree"),

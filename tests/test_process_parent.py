@@ -11,6 +11,7 @@ import textwrap
 
 import pytest
 
+from kompyct.processes import protocol
 from kompyct.processes.parent import ORPHANED
 
 LIMIT = 10.0  # seconds within which anything must have happened
@@ -96,3 +97,13 @@ def test_a_descriptor_that_is_no_pipe_any_more_ends_nothing() -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     assert subprocess.run(command, timeout=LIMIT, check=False).returncode == 0
+
+
+def test_every_kind_of_frame_has_its_own_number() -> None:
+    """Given the kinds of `protocol`, then no two of them are one on the pipe."""
+    kinds = [
+        value
+        for name, value in vars(protocol).items()
+        if name.isupper() and isinstance(value, int) and name != "WINDOW"
+    ]
+    assert len(kinds) == len(set(kinds))

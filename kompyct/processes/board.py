@@ -34,7 +34,7 @@ is. Written only where a limit is to be watched."""
 ANNOUNCED = 12
 """The sequence of the last save that the parent was told of."""
 
-PHASES = (None, "create", "start", "receive", "timer", "stop", "kill")
+PHASES = (None, "create", "start", "receive", "timer", "stop", "kill", "port")
 NUMBER_OF = {phase: number for number, phase in enumerate(PHASES)}
 
 

@@ -7,6 +7,7 @@ that the child looks at them before its next message.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 # To the child.
 ATTACH = 0
@@ -21,7 +22,7 @@ LEAVE = 4
 """End without a hook, once what was kept is closed. Control."""
 MESSAGES = 5
 """A list of messages, the first of which has the frame's number; with flag, and the indices of
-those that are asks."""
+those that are no plain ones: a `PortEvent`, or what is asked."""
 AGAIN = 6
 """One message of several that could not be unpickled together; as MESSAGES."""
 WARM = 7
@@ -31,7 +32,8 @@ REPLY = 8
 
 # From the child.
 DONE_SO = 16
-"""What was asked by a control frame has been done."""
+"""What was asked by a control frame has been done; after MAKE with the ports of the component, if
+it has some."""
 RAISED = 17
 """A `Fault`: the factory raised. A first creation is no fault yet."""
 FAULT = 18
@@ -67,6 +69,9 @@ TAKEN = 32
 ROUTE = 33
 """(group, choice, message), for the members of the group that are meant; see `routes.choose`."""
 
+TRIGGER = 34
+"""(name of a port, event), which the component has triggered there."""
+
 WINDOW = 2048
 """Messages that may be on their way to a child, or wait there: what is sent again when it dies."""
 
@@ -97,6 +102,18 @@ class Making:
     log_level: int
     time_limit: int | None = None
     memory_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortEvent:
+    """An event for the port of that name, among messages.
+
+    Attributes:
+        port: its name in the component.
+    """
+
+    port: str
+    event: Any
 
 
 @dataclass(frozen=True, slots=True)

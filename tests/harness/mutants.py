@@ -16,7 +16,7 @@ from kompyct.recovery import RecoveryJob
 from kompyct.ref import ComponentRef, InlineRef
 from kompyct.timers import Timer
 from kompyct.watching import Watches
-from tests.harness import mutants_store
+from tests.harness import mutants_ports, mutants_store
 from tests.harness.planting import Mutant
 
 HARMFUL: tuple[Mutant, ...] = (
@@ -605,6 +605,7 @@ HARMFUL: tuple[Mutant, ...] = (
         ("JoinEnd",),
     ),
     *mutants_store.HARMFUL,
+    *mutants_ports.HARMFUL,
 )  # fmt: skip
 """Each of these must be caught by one of its scenarios."""
 

@@ -50,10 +50,10 @@ def describe(place: Place) -> str:
 _PACKAGE = os.path.dirname(kompyct.__file__)
 
 _CORE = (
-    "backends/__init__", "backends/pool", "cell", "claims", "component", "creation", "deadline",
-    "ending", "faulting", "groups", "mailbox", "messages", "names", "recovery", "ref", "registry",
-    "runtime", "signals", "store/snapshots", "stored", "supervisor", "timers", "waiting",
-    "watching", "writer",
+    "backends/__init__", "backends/pool", "cell", "channels", "claims", "component", "creation",
+    "deadline", "ending", "faulting", "groups", "mailbox", "messages", "names", "recovery", "ref",
+    "registry", "runtime", "signals", "store/snapshots", "stored", "supervisor", "timers",
+    "triggering", "waiting", "watching", "writer",
 )  # fmt: skip
 """Modules in which players are stopped; the others touch nothing that threads share."""
 

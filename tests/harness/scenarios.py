@@ -9,6 +9,7 @@ from tests.harness import (
     scenarios_faults,
     scenarios_owned,
     scenarios_pool,
+    scenarios_ports,
     scenarios_store,
     scenarios_system,
     scenarios_watching,
@@ -25,6 +26,7 @@ _MODULES = (
     scenarios_store,
     scenarios_claims,
     scenarios_watching,
+    scenarios_ports,
 )
 
 SCENARIOS: dict[str, type[Scenario]] = {

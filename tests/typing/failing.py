@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 from kompyct import (
     Broadcast,
@@ -16,11 +16,15 @@ from kompyct import (
     ComponentRef,
     ComponentSystem,
     FaultContext,
+    Port,
+    Provided,
     RecoveryHandler,
     Request,
+    Required,
     RestartLimit,
     RoundRobin,
     adopt,
+    handles,
 )
 
 
@@ -127,3 +131,67 @@ async def use_async(counter: ComponentRef[GetCount | Add]) -> None:
 
 def print_two(first: int, second: int) -> None:
     pass
+
+
+class Batches(Port[Add | GetCount, int]):
+    pass
+
+
+class Ticks(Port[Never, str]):
+    pass
+
+
+class Buncher(Component[Add]):
+    batches = Provided(Batches)
+    ticks = Required(Ticks)
+    adds = Provided(Add)  # E: no port
+
+    @handles(batches)  # E: takes less than may come
+    def on_request(self, event: Add) -> None:
+        self.batches.trigger("text")  # E: no event of this port
+        self.batches.trigger(Add(1))  # E: an event of the other direction
+        self.ticks.trigger("tick")  # E: no event in this direction
+        Buncher.batches.trigger(1)  # E: not from outside
+
+    @handles(ticks)  # E: takes something else
+    def on_tick(self, event: int) -> None:
+        pass
+
+    @handles(Batches)  # E: no declaration
+    def on_other(self, event: Add | GetCount) -> None:
+        pass
+
+
+class Printer(Component[Add]):
+    batches = Required(Batches)
+
+    @handles(batches)  # E: takes something else
+    def on_batch(self, event: str) -> None:
+        self.batches.trigger(3)  # E: an event of the other direction
+
+    @handles(batches)  # E: there is nobody to reply to
+    def on_ask(self, event: int) -> int:
+        return event
+
+
+class Quiet(Component[Add]):
+    batches = Required(Batches)
+
+    @handles(batches)
+    def on_batch(self, event: int) -> None:
+        pass
+
+
+class Loud(Quiet):
+    def on_batch(self, event: str) -> None:  # E: takes something else
+        pass
+
+
+def connect(system: ComponentSystem, ref: ComponentRef[Add]) -> None:
+    system.connect(Buncher.batches.of(ref), Buncher.ticks.of(ref))  # E: of another type
+    system.connect(Buncher.batches.of(ref), Buncher.batches.of(ref))  # E: provided twice
+    system.connect(Printer.batches.of(ref), Buncher.batches.of(ref))  # E: the wrong way round
+    system.connect(Printer.batches.of(ref), Printer.batches.of(ref))  # E: required twice
+    system.connect(ref, ref)  # E: no ports
+    system.disconnect(ref)  # E: no channel
+    Printer.batches.of(3)  # E: no ref

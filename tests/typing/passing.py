@@ -6,24 +6,29 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, assert_type
+from typing import Any, ClassVar, Never, assert_type
 
 from pykka import ThreadingActor
 
 from kompyct import (
     Broadcast,
     ByKey,
+    Channel,
     Component,
     ComponentRef,
     ComponentSystem,
     FaultClass,
     FaultContext,
+    Port,
+    Provided,
     RecoveryHandler,
     Request,
+    Required,
     RestartLimit,
     RoundRobin,
     Terminated,
     adopt,
+    handles,
 )
 from kompyct.events import ComponentFaulted, Event
 from kompyct.testing import EventRecorder, TestSystem
@@ -149,3 +154,51 @@ def observe(recorder: EventRecorder) -> list[Event]:
         tested.advance(1.0)
         assert_type(tested.events.of(ComponentFaulted), list[ComponentFaulted])
     return [*recorder]
+
+
+class Batches(Port[Add | GetName, int]):
+    pass
+
+
+class Ticks(Port[Never, str]):
+    pass
+
+
+class Buncher(Component[int]):
+    batches = Provided(Batches)
+    ticks = Required(Ticks)
+
+    @handles(batches)
+    def on_request(self, event: Add | GetName) -> None:
+        assert_type(event, Add | GetName)
+        self.batches.trigger(3)
+
+    @handles(ticks)
+    def on_tick(self, event: object) -> None:  # takes more than may come
+        self.on_request(Add(1))
+
+
+class Printer(Component[Never]):
+    batches = Required(Batches)
+    ticks = Provided(Ticks)
+
+    @handles(batches)
+    def on_batch(self, event: int) -> None:
+        self.batches.trigger(Add(event))
+        self.batches.trigger(GetName())
+        self.ticks.trigger("text")
+
+
+class LoudPrinter(Printer):
+    def on_batch(self, event: int) -> None:
+        super().on_batch(event + 1)
+
+
+def connect(system: ComponentSystem) -> None:
+    buncher, printer = system.create(Buncher), system.create(LoudPrinter)
+    channel = system.connect(Buncher.batches.of(buncher), LoudPrinter.batches.of(printer))
+    assert_type(channel, Channel)
+    assert_type(Buncher.batches, Provided[Add | GetName, int])
+    assert_type(Buncher.ticks, Required[Never, str])
+    system.connect(Printer.ticks.of(printer), Buncher.ticks.of(buncher)).disconnect()
+    system.disconnect(channel)
