@@ -18,7 +18,7 @@ class ChildInfo:
         id: as in its spec.
         ref: reaches it; None if it does not run and has nothing to come back to.
         state: "starting", "running", "restarting", "stopping" or "stopped".
-        incarnation: which one runs, or ran last; 0 if none ever did.
+        incarnation: which one runs, or ran last; 0 if there is no component.
         restarts: within the window of its own budget, or of the supervisor's restart limit.
         is_supervisor: whether it is a tree of its own.
         spec: how it is made.
@@ -88,7 +88,7 @@ class RestartChild(Request[ComponentRef[Any] | None]):
     Raises, to the asker:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
         ComponentCreateError: it could not be started; its spec stays.
-        ArgumentError: children of a dynamic supervisor are not kept to be started again.
+        ChildError: children of a dynamic supervisor are not kept to be started again.
         SupervisorEndingError: the supervisor is ending.
     """
 
@@ -101,7 +101,7 @@ class DeleteChild(Request[None]):
 
     Raises, to the asker:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
-        ArgumentError: of a dynamic supervisor.
+        ChildError: of a dynamic supervisor.
         SupervisorEndingError: the supervisor is ending.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -72,7 +72,9 @@ def decided_by(policy: Policy, exception: BaseException) -> OnFault | None:
     One that could not travel from another process counts by the names of its classes (S-15).
     """
     if isinstance(exception, RemoteError):
-        by_name = {f"{cls.__module__}.{cls.__qualname__}": policy[cls] for cls in policy}
+        by_name: dict[str, OnFault] = {
+            f"{cls.__module__}.{cls.__qualname__}": policy[cls] for cls in policy
+        }
         for name in exception.types:
             if name in by_name:
                 return by_name[name]
@@ -118,7 +120,7 @@ class ChildSpec:
     significant: bool = False
     budget: RestartLimit | None = None
     backoff: Backoff | None = None
-    policy: Policy | None = None
+    policy: Policy | None = field(default=None, hash=False)
     backend: str | None = None
     fallback: Fallback = "end"
     mailbox_limit: int | None = None
@@ -154,14 +156,19 @@ class ChildSpec:
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise ArgumentTypeError(f"backoff in {what} is {self.backoff!r}; give a Backoff")
         object.__setattr__(self, "policy", checked_policy(self.policy, what))
-        if self.backend is not None:
-            check_kind(self.backend)
-        self.options(Options())
+        try:
+            if self.backend is not None:
+                check_kind(self.backend)
+            self.options(Options())
+        except (ArgumentError, ArgumentTypeError) as error:
+            raise type(error)(f"{what}: {error}") from error
+        if self.is_supervisor:
+            refuse_for_supervisors(self.options(Options()), what)
 
     @property
     def is_supervisor(self) -> bool:
         """Whether the child is a tree of its own."""
-        return getattr(self.factory, "is_supervisor", False) is True
+        return is_tree(self.factory)
 
     def options(self, defaults: Options) -> Options:
         """The options of its cell; what it does not say is as in `defaults`.
@@ -197,6 +204,29 @@ class ChildSpec:
         if self.shutdown == "default":
             return None if self.is_supervisor else SHUTDOWN
         return 0.0 if isinstance(self.shutdown, str) else self.shutdown
+
+
+def is_tree(factory: object) -> bool:
+    """Whether that is a `ComponentSupervisor`, which is in a module above this one."""
+    return getattr(type(factory), "_kompyct_is_tree", False) is True
+
+
+def refuse_for_supervisors(options: Options, what: str) -> None:
+    """Refuse what means nothing for a supervisor, which handles no messages of users.
+
+    Raises:
+        ArgumentError: one of those was chosen.
+    """
+    names = (
+        "inline_asks", "mailbox_limit", "overflow", "standby", "overlap", "time_limit",
+        "memory_limit",
+    )  # fmt: skip
+    for name in names:
+        if getattr(options, name) != getattr(Options(), name):
+            raise ArgumentError(
+                f"{what} is of a supervisor, and has {name}={getattr(options, name)!r}; leave "
+                "that out, or give it to its children"
+            )
 
 
 C = TypeVar("C", bound=Enum)

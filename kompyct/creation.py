@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from kompyct import events, signals
-from kompyct.ending import discard, discard_in_turn
+from kompyct.ending import discard, discard_in_turn, is_left_behind
 from kompyct.errors import (
     ComponentCreateError,
     DuplicateNameError,
@@ -73,7 +73,10 @@ def begin(cell: Cell) -> None:
                 claims.go_on_in_turn(cell, snapshots)
                 return
         cell.component = cell.make(cell.factory)
-        if writer is not None and cell.stored is not None:
+        if cell.stored is not None and is_left_behind(cell):
+            cell.stored.forget()
+            cell.stored = None
+        elif cell.stored is not None and writer is not None:
             writer.components[cell.path] = cell.stored
     except NotNeededError:
         discard_in_turn(cell)

@@ -77,7 +77,8 @@ def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     if history.waiters:
         _settle(history.waiters, history.error, cell.gone())
     if cell.parent is not None:
-        cell.parent.hear(News.GONE, cell, Gone(error, history.error))
+        cause = history.error if history.claimed else None
+        cell.parent.hear(News.GONE, cell, Gone(error, cause, history.killed))
 
 
 def discard(cell: Cell) -> None:
@@ -180,6 +181,11 @@ def abandon(cell: Cell) -> tuple[Registration | None, list[Any]]:
     # The turn hangs outside of its mailbox, which it looks at anew when it comes back.
     backlog, cell.backlog = cell.backlog or [], None
     return registration, [*backlog[::-1], *cell.box.take(len(cell.box))]
+
+
+def is_left_behind(cell: Cell) -> bool:
+    """Whether its supervisor has gone on without it, while users' code hung in its turn."""
+    return cell.parent is not None and not cell.parent.offspring.has(cell)
 
 
 def refuse(cell: Cell, message: Any) -> None:

@@ -25,6 +25,7 @@
     │   ├── ChildRestartingError      the child is about to come back
     │   └── SupervisorEndingError     the supervisor is ending
     ├── RestartLimitError             a supervisor has given up
+    ├── ChildEndedError               what it gave up because of, if nothing was raised
     ├── SiblingFaultError             what a fault SIBLING has as its exception
     ├── UnboundComponentError         a component made outside `create`
     ├── NotStartedError               timers and tells to oneself before the start
@@ -157,6 +158,10 @@ class SupervisorEndingError(ChildError):
 
 class RestartLimitError(KompyctError):
     """A supervisor has given up: its children faulted more often than it allows."""
+
+
+class ChildEndedError(KompyctError):
+    """A child has ended by itself; the cause of what follows where no exception is."""
 
 
 class SiblingFaultError(KompyctError):

@@ -24,7 +24,7 @@ class News(Enum):
     LEFT = "left"
     """It has ended by itself, and is kept until the supervisor says what is next."""
     KEPT = "kept"
-    """It is down as it was told, and is kept."""
+    """It is down as it was told, and is kept; with the ticket of that."""
     GONE = "gone"
     """It has ended for good; with a `Gone`."""
     DECIDED = "decided"
@@ -41,10 +41,12 @@ class Gone(NamedTuple):
     Attributes:
         error: the type of the exception it ended by; None: somebody has ended it.
         cause: why it could not go on from what was stored of it, if that was the reason.
+        killed: whether somebody has ended it.
     """
 
-    error: str | None
-    cause: BaseException | None
+    error: str | None = None
+    cause: BaseException | None = None
+    killed: bool = True
 
 
 class Verdict(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompyct import creation, events, signals
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from kompyct.options import Options
     from kompyct.strategy import Key
     from kompyct.supervising import SupervisorCell
+
+FOR_EVER = 1e7
+"""Seconds that nobody waits for: four months."""
 
 FORCE = SECOND // 2
 """How long a child that was told to end without any hook may take before it is left behind."""
@@ -46,6 +50,14 @@ class Manner:
     brutal: bool = False
     drain: bool = False
     shutdown: bool = False
+
+
+class Told(NamedTuple):
+    """How a child was told to end; it answers with `ticket` if it is kept."""
+
+    manner: Manner
+    keep: bool
+    ticket: int
 
 
 class Overdue(NamedTuple):
@@ -83,7 +95,8 @@ class Offspring:
         self.failures: dict[Key, BaseException] = {}  # why those that are going did not start
         self.leaving: set[Key] = set()  # those whose `GONE` is still to come
         self.later: set[Key] = set()  # to be created when the one before is gone
-        self._kept: dict[Key, bool] = {}  # whether those that were told to end are kept
+        self._told: dict[Key, Told] = {}  # how those that are to end were told so
+        self._tickets = count(1)
         self._parent = parent
         self._backend = backend  # of those whose spec names none
         self._alarms: dict[Key, Alarm] = {}  # of delays, and of children that are ending
@@ -152,8 +165,9 @@ class Offspring:
             key if isinstance(key, int) else None,
         )
         seconds = spec.shutdown_seconds
-        if cell.backend.kind == "process" and seconds:
-            cell.patience = seconds  # type: ignore[attr-defined]  # it is a RemoteCell
+        if cell.backend.kind == "process" and seconds != 0:
+            patience = FOR_EVER if seconds is None else seconds
+            cell.patience = patience  # type: ignore[attr-defined]  # it is a RemoteCell
         return cell
 
     def _options(self, spec: ChildSpec) -> Options:
@@ -176,15 +190,15 @@ class Offspring:
         """Tell a child to end, and see that it does so in time; `keep` it for another one."""
         cell = self.cells.get(key)
         if cell is None:
-            self._parent.hear(News.GONE, Nobody(key), Gone(None, None))
+            self._parent.hear(News.GONE, Nobody(key), Gone())
             return
         seconds = spec.shutdown_seconds
         if seconds == 0:
             manner = replace(manner, brutal=True)
         self.answers.pop(key, None)
-        self._kept[key] = keep
+        self._told[key] = Told(manner, keep, next(self._tickets))
         try:
-            self._tell_to_end(key, cell, manner, keep=keep)
+            self._tell_to_end(key, cell)
         except RuntimeError:  # there is no thread for it
             self._leave_behind(key, cell, spec, keep=keep)
             return
@@ -197,13 +211,27 @@ class Offspring:
             self._set_alarm(key, time, News.OVERDUE, Overdue(cell, spec, manner))
 
     def hurry(self, key: Key, spec: ChildSpec, manner: Manner) -> None:
-        """A child that was told to end is to do so in another manner."""
-        if key in self.cells:
-            self.have_end(key, spec, manner, keep=self._kept.get(key, False))
+        """A child that was told to end is to do so in another manner, if that is faster."""
+        told = self._told.get(key)
+        if told is None or key not in self.cells:
+            return
+        before = told.manner
+        if (manner.brutal and not before.brutal) or (before.drain and not manner.drain):
+            shutdown = replace(manner, shutdown=manner.shutdown or before.shutdown)
+            self.have_end(key, spec, shutdown, keep=told.keep)
 
-    def _tell_to_end(self, key: Key, cell: Cell, manner: Manner, *, keep: bool) -> None:
+    def is_down(self, key: Key, ticket: int) -> bool:
+        """Whether a child that says it is down has been told so by that, and not before."""
+        told = self._told.get(key)
+        if told is None or told.ticket != ticket:
+            return False
+        del self._told[key]
+        return True
+
+    def _tell_to_end(self, key: Key, cell: Cell) -> None:
+        manner, keep, ticket = self._told[key]
         if keep:
-            cell.signal(signals.suspend, manner.why, manner.brutal)
+            cell.signal(signals.suspend, manner.why, manner.brutal, ticket)
             return
         self.leaving.add(key)
         drain = manner.drain and not manner.brutal
@@ -212,14 +240,15 @@ class Offspring:
     def is_overdue(self, key: Key, overdue: Overdue) -> None:
         """It has used up its time: have it end without a hook; or go on without it."""
         cell, spec, manner = overdue
-        if self.cells.get(key) is not cell:
+        if self.cells.get(key) is not cell or key not in self._told:
             return
-        keep = self._kept.get(key, False)
+        told = self._told[key]
         if manner.brutal:
-            self._leave_behind(key, cell, spec, keep=keep)
+            self._leave_behind(key, cell, spec, keep=told.keep)
             return
         manner = replace(manner, brutal=True)
-        self._tell_to_end(key, cell, manner, keep=keep)
+        self._told[key] = told._replace(manner=manner)
+        self._tell_to_end(key, cell)
         if not cell.is_supervisor:
             # A process is ended by force, which takes its time.
             time = 10 * FORCE if cell.backend.kind == "process" else FORCE
@@ -235,7 +264,7 @@ class Offspring:
         self.leaving.discard(key)
         if not keep:
             bury(cell, waiting, cell.reason)
-            self._parent.hear(News.GONE, Nobody(key), Gone(None, None))
+            self._parent.hear(News.GONE, Nobody(key), Gone())
             return
         heir = self._new_cell(key, spec)  # what it had saved is for another one
         heir.state = State.FAULTY
@@ -254,7 +283,7 @@ class Offspring:
         # When its thread comes back it is to end, not to wait for another incarnation.
         cell.add_signal((signals.kill, (None, True, False, True)), first=True)
         self.cells[key] = heir
-        self._parent.hear(News.KEPT, heir)
+        self._parent.hear(News.KEPT, heir, self._told[key].ticket)
 
     def let_go(self, key: Key, reason: str, manner: Manner | None = None) -> None:
         """End what is kept of a child that is down."""
@@ -273,7 +302,7 @@ class Offspring:
             reason = "ended by itself"
         shutdown = manner is not None and manner.shutdown
         if cell.is_supervisor:
-            cell.reason = reason
+            cell.end_with(reason, error)  # type: ignore[attr-defined]  # it is a SupervisorCell
             cell.signal(signals.kill, None, True, False, shutdown, Ending.PARENT)
         else:
             left_as = Status.CLEAN if shutdown else Status.RETIRED

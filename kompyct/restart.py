@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from math import isfinite
 
 from kompyct.errors import ArgumentError, ArgumentTypeError
 
 SECOND = 1_000_000_000  # nanoseconds
+MAX_SECONDS = 1e10
+"""What is no sensible time any more: three hundred years."""
+
 UNCOUNTED = 2**62
 """Restarts that a component may have which has no budget of its own: its supervisor counts."""
 
@@ -39,8 +41,11 @@ class RestartLimit:
             raise ArgumentTypeError(f"within is {self.within!r}; give a number of seconds > 0")
         if self.max_restarts < 0:
             raise ArgumentError(f"max_restarts is {self.max_restarts}; give a whole number >= 0")
-        if not (self.within > 0 and isfinite(self.within)):
-            raise ArgumentError(f"within is {self.within!r}; give a number of seconds > 0")
+        if not 0 < self.within <= MAX_SECONDS:  # false for NaN as well
+            raise ArgumentError(
+                f"within is {_shown(self.within)}; give a number of seconds > 0, at most "
+                f"{MAX_SECONDS:g}"
+            )
 
     def recent(self, restarts: tuple[int, ...], now: int) -> tuple[int, ...]:
         """The times of `restarts` that still count at `now`; times are nanoseconds, ascending."""
@@ -86,12 +91,18 @@ class Backoff:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ArgumentTypeError(f"{name} of a backoff is {value!r}; give a number")
-            if not isfinite(value) or value < 0 or (value == 0 and name != "jitter"):
-                raise ArgumentError(f"{name} of a backoff is {value!r}; give a number > 0")
+            if name == "jitter":
+                if not 0 <= value <= 1:
+                    raise ArgumentError(
+                        f"jitter of a backoff is {_shown(value)}; give a share, 0 to 1"
+                    )
+            elif not 0 < value <= MAX_SECONDS:
+                raise ArgumentError(
+                    f"{name} of a backoff is {_shown(value)}; give a number of seconds > 0, at "
+                    f"most {MAX_SECONDS:g}"
+                )
         if self.max < self.min:
             raise ArgumentError(f"max of a backoff is {self.max:g}, below its min of {self.min:g}")
-        if self.jitter > 1:
-            raise ArgumentError(f"jitter of a backoff is {self.jitter:g}; give a share, 0 to 1")
 
     def delay(self, earlier: int, random: float) -> int:
         """Nanoseconds until a restart that `earlier` ones have come before, in a row.
@@ -107,3 +118,8 @@ class Backoff:
         """Whether a child that has run for so many nanoseconds begins with `min` again."""
         quiet = self.max if self.reset_after is None else self.reset_after
         return running >= quiet * SECOND
+
+
+def _shown(value: float) -> str:
+    """For a message; Python refuses to print whole numbers of thousands of digits."""
+    return repr(value) if isinstance(value, float) or abs(value) < 10**30 else "enormous"

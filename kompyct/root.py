@@ -166,6 +166,9 @@ class RootSupervisor(Component[Any]):
                 self._give_up(fault, f"unrecoverable {name}", history)
             else:
                 self._end(fault, f"unrecoverable {name}")
+        elif facts.registration is None and facts.phase is KILL and parent is not None:
+            publish(faulted(fault))
+            self._end(fault, f"{name} in on_kill")
         elif facts.registration is None and (parent is not None or cell.is_supervisor):
             self._publish_fault(fault)
             self._ask_parent(Verdict(fault, None))

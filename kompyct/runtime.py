@@ -23,6 +23,7 @@ from kompyct.backends import Graveyard, make_backend
 from kompyct.backends.manual import ManualBackend, ManualFuture
 from kompyct.cell import Cell
 from kompyct.checks import refuse_while_inheriting
+from kompyct.children import is_tree
 from kompyct.clock import Clock, ManualClock, SystemClock
 from kompyct.codecs import PICKLE, Codec
 from kompyct.errors import (
@@ -275,7 +276,7 @@ class Runtime:
         `number` is the next one if left out.
         """
         number = number or next(self.numbers)
-        if getattr(factory, "is_supervisor", False) is True:
+        if is_tree(factory):
             from kompyct.supervising import (
                 SupervisorCell,  # with what it needs, if there are trees
             )

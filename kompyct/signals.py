@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kompyct import events
-from kompyct.ending import close_box, close_kept, destroy, settle
+from kompyct.ending import close_box, close_kept, destroy, is_left_behind, settle
 from kompyct.errors import ComponentFaultError, NotNeededError, SiblingFaultError
 from kompyct.facts import FaultKind
 from kompyct.faulting import fault, is_benign
@@ -159,13 +159,16 @@ def kill_self(cell: Cell, incarnation: Component[Any], after_messages: bool) -> 
         _go_down(cell, Ending.ITSELF, False, News.LEFT)
 
 
-def suspend(cell: Cell, why: Ending, brutal: bool) -> None:
-    """End the incarnation, in order unless `brutal`; the component is kept for another one."""
+def suspend(cell: Cell, why: Ending, brutal: bool, ticket: int) -> None:
+    """End the incarnation, in order unless `brutal`; the component is kept for another one.
+
+    Its supervisor is told with `ticket`, since it may tell this more than once.
+    """
     if cell.state is not DESTROYED:
-        _go_down(cell, why, brutal, News.KEPT)
+        _go_down(cell, why, brutal, News.KEPT, ticket)
 
 
-def _go_down(cell: Cell, why: Ending, brutal: bool, news: News) -> None:
+def _go_down(cell: Cell, why: Ending, brutal: bool, news: News, ticket: int = 0) -> None:
     """End the incarnation and tell the supervisor, which decides what is next."""
     history = cell.history
     component = cell.component
@@ -173,7 +176,7 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News) -> None:
     parent = cell.parent
     assert parent is not None
     if component is None:
-        parent.hear(news, cell)
+        parent.hear(news, cell, ticket)
         return
     history.ending = why
     raised = None if brutal else _call(cell, KILL, "on_kill")
@@ -189,7 +192,7 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News) -> None:
         cell.runtime.emit(faulted_going_down(cell, component, raised))
         cell.hand = None
     cell.end_period()
-    close_kept(cell, component, raised, lambda: parent.hear(news, cell))
+    close_kept(cell, component, raised, lambda: parent.hear(news, cell, ticket))
 
 
 def bring_back(cell: Cell, cause: BaseException | None) -> None:
@@ -235,6 +238,8 @@ def begin_afresh(cell: Cell) -> None:
     except BaseException as exception:
         fault(cell, exception, CREATE)
         return
+    if _is_too_late(cell):
+        return
     cell.state = PASSIVE
     raised = _activate(cell)
     if raised is not None:
@@ -269,6 +274,8 @@ def rebuild(
     except BaseException as exception:
         fault(cell, exception, CREATE)
         return
+    if _is_too_late(cell):
+        return
     cell.state = PASSIVE
     if history.active:
         raised = _activate(cell)
@@ -300,8 +307,19 @@ def end(
         destroy(cell, reason, type(context.exception).__qualname__)
 
 
+def _is_too_late(cell: Cell) -> bool:
+    """Whether it was left behind in its factory; then what that made is not started (S-06)."""
+    if not is_left_behind(cell):
+        return False
+    component, cell.component = cell.component, None
+    close_kept(cell, component, None, lambda: None)
+    return True
+
+
 def activate(cell: Cell) -> bool:
     """Start the first active period of a child; whether it did not fault."""
+    if _is_too_late(cell):
+        return False
     raised = _activate(cell)
     if raised is not None:
         fault(cell, raised, START)

@@ -73,8 +73,8 @@ class SupervisorCell(Cell):
     """
 
     __slots__ = (
-        "_fate", "_manner", "_news", "_random", "_reuse", "cause", "is_told", "offspring",
-        "replies", "requests", "supervision",
+        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "cause", "gave_up_with",
+        "is_told", "offspring", "replies", "requests", "supervision", "ticket",
     )  # fmt: skip
 
     is_supervisor = True
@@ -83,10 +83,13 @@ class SupervisorCell(Cell):
         self.offspring = Offspring(self, backend_of_children)
         self.supervision: Supervision | None = None  # of the incarnation that runs
         self.cause: BaseException | None = None  # what a child faulted with last
+        self.gave_up_with: BaseException | None = None  # what it faulted with for its limit
+        self._ended_with: str | None = None  # the type of the exception it ends for
         self.is_told = False  # whether whoever started it has got the error
         self.replies = supervisor_replies.Replies()
         self.requests: deque[Envelope] = deque()  # those that wait for a plan to be over
         self._news: list[tuple[News, Any, Any]] = []  # appended to by any thread
+        self.ticket = 0  # of its being told to go down
         self._fate = ""  # what becomes of it when its children are down, once they are to be
         self._manner = Manner(Ending.PARENT)  # of their end
         self._reuse: FaultContext[Any] | None = None  # what kept children come back after
@@ -295,6 +298,7 @@ class SupervisorCell(Cell):
             f"{limit.within:g} s, last by {type(cause).__qualname__}"
         )
         error.__cause__ = cause
+        self.gave_up_with = error
         fault(self, error, Phase.RECEIVE)
 
     def _escalated(self) -> None:
@@ -312,10 +316,20 @@ class SupervisorCell(Cell):
         self.state = FAULTY
         self.history.fault = None
         assert self.parent is not None
-        self.parent.hear(news, self)
+        self.parent.hear(news, self, self.ticket)
 
     def _killed(self) -> None:
-        destroy(self, self.reason or "killed")
+        destroy(self, self.reason or "killed", self._ended_with)
+
+    def end_with(self, reason: str, error: str | None) -> None:
+        """Note why it is about to be ended; before it is told so."""
+        self.reason = reason
+        self._ended_with = error
+
+    def note_cause(self, cause: BaseException) -> None:
+        """Note what a child faulted with, unless something has led to the end already."""
+        if self.supervision is None or self.supervision.outcome is None:
+            self.cause = cause
 
     # -- what `Supervision` says --------------------------------------------------------------
 

@@ -351,6 +351,9 @@ class Supervision:
     def _cancel(self, key: Key, member: Member) -> None:
         """Let it not be started by a delay or the plan."""
         member.ticket = next(self._tickets)
+        self._drop_steps(key)
+
+    def _drop_steps(self, key: Key) -> None:
         if any(step.key == key for step in self._plan):
             self._plan = deque(step for step in self._plan if step.key != key)
 
@@ -364,6 +367,7 @@ class Supervision:
         dynamic = self._strategy is Strategy.DYNAMIC
         if forget or dynamic or member.spec.restart is TEMPORARY:
             del self.members[key]
+            self._drop_steps(key)
             self._actions.append(Forget(key))
 
     def _is_last_that_counts(self) -> bool:
@@ -470,4 +474,4 @@ class Supervision:
             member = self.members.get(key)
             if member is not None and member.ticket == ticket:
                 self._deal_with(key, member, exit, now)
-        return bool(self._plan)
+        return bool(self._plan) or self.outcome is not None

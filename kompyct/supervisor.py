@@ -8,13 +8,16 @@ how is in `supervising`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 from kompyct.children import ChildSpec, Policy, checked_policy, one_of
 from kompyct.component import Component
 from kompyct.errors import ArgumentError, ArgumentTypeError, UnknownBackendError
 from kompyct.restart import Backoff, RestartLimit
 from kompyct.strategy import AutoShutdown, Strategy
+
+MAX_DEPTH = 100
+"""Levels of a tree at most."""
 
 OTP: Final = RestartLimit(1, 5.0)
 """The restart limit of a supervisor unless told otherwise: OTP's intensity and period."""
@@ -47,7 +50,9 @@ class ComponentSupervisor:
     Source: OTP's `supervisor` and Elixir's `DynamicSupervisor`; backoff and policy: Akka's.
     """
 
-    __slots__ = ("auto_shutdown", "backoff", "children", "policy", "restart_limit", "strategy")
+    __slots__ = (
+        "auto_shutdown", "backoff", "children", "depth", "policy", "restart_limit", "strategy",
+    )  # fmt: skip
 
     children: tuple[ChildSpec, ...]
     strategy: Strategy
@@ -55,8 +60,9 @@ class ComponentSupervisor:
     backoff: Backoff | None
     auto_shutdown: AutoShutdown
     policy: Policy
+    depth: int
 
-    is_supervisor: Final = True  # as of a cell, and a spec
+    _kompyct_is_tree: Final = True  # see `ChildSpec.is_supervisor`
 
     def __init__(
         self,
@@ -102,8 +108,15 @@ class ComponentSupervisor:
             if spec.id in seen:
                 raise ArgumentError(f"two children have the id {spec.id!r}; give each its own")
             seen.add(spec.id)
+        below = [spec.factory.depth for spec in specs if _is_tree(spec.factory)]
+        depth = 1 + max(below, default=0)
+        if depth > MAX_DEPTH:
+            raise ArgumentError(
+                f"a supervisor has {depth} levels with those below it; {MAX_DEPTH} is the limit"
+            )
         for name, value in (
             ("children", specs),
+            ("depth", depth),
             ("strategy", chosen),
             ("restart_limit", restart_limit),
             ("backoff", backoff),
@@ -114,6 +127,10 @@ class ComponentSupervisor:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a supervisor is immutable; {name!r} cannot be set")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        choices = (self.restart_limit, self.backoff, self.auto_shutdown, self.policy)
+        return _made_of, (self.children, self.strategy, *choices)
 
     def __call__(self) -> Component[Any]:
         """The component that stands for it while it runs; called by the system."""
@@ -129,6 +146,29 @@ class ComponentSupervisor:
 
     def __repr__(self) -> str:
         return f"<ComponentSupervisor of {len(self.children)} children, {self.strategy.value}>"
+
+
+def _made_of(
+    children: tuple[ChildSpec, ...],
+    strategy: Strategy,
+    restart_limit: RestartLimit | None,
+    backoff: Backoff | None,
+    auto_shutdown: AutoShutdown,
+    policy: Policy,
+) -> ComponentSupervisor:
+    """Used by pickle and copy."""
+    return ComponentSupervisor(
+        children,
+        strategy,
+        restart_limit=restart_limit,
+        backoff=backoff,
+        auto_shutdown=auto_shutdown,
+        policy=policy,
+    )
+
+
+def _is_tree(factory: object) -> TypeGuard[ComponentSupervisor]:
+    return isinstance(factory, ComponentSupervisor)
 
 
 def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:

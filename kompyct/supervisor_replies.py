@@ -189,6 +189,8 @@ def _known(cell: SupervisorCell, supervision: Supervision, child: object) -> Key
     Raises:
         ChildNotFoundError: there is none.
     """
+    if not isinstance(child, str | ComponentRef):
+        raise ArgumentTypeError(f"the child is {child!r}; give its id, or its ref")
     key: Key | None = child if isinstance(child, str) else None
     if isinstance(child, ComponentRef) and cell.offspring.has(child._cell):
         key = key_of(child._cell)

@@ -82,8 +82,9 @@ def _kill(
     cell.end_children(KILL, Manner(why, brutal, after_messages, by_shutdown))
 
 
-def _suspend(cell: SupervisorCell, _: Ending, brutal: bool) -> None:
+def _suspend(cell: SupervisorCell, _: Ending, brutal: bool, ticket: int) -> None:
     if cell.state is not DESTROYED:
+        cell.ticket = ticket
         cell.end_children(SUSPEND, Manner(Ending.PARENT, brutal))
 
 
@@ -125,7 +126,7 @@ def _end(
 ) -> None:
     if cell.state is FAULTY and cell.history.fault is context:
         cell.history.left_as = left_as
-        cell.reason = reason
+        cell.end_with(reason, type(context.exception).__qualname__)
         close_box(cell)
         cell.end_children(KILL, Manner(Ending.PARENT, brutal=True))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from kompyct import signals
 from kompyct.cell import START, Cell
+from kompyct.children import refuse_for_supervisors
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.codecs import DumpsLoads, codec_for
 from kompyct.component import Component
@@ -266,6 +267,8 @@ class ComponentSystem:
         if name is not None:
             check_name(name)
         if isinstance(factory, ComponentSupervisor):
+            if options is not runtime.options:
+                refuse_for_supervisors(options, f"component {name!r}")
             for spec in factory.children:
                 check_placement(spec, target.kind, runtime.kind)
         cell = runtime.new_cell(name, factory, target, options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct import events
 from kompyct.children import Restart, decided_by
-from kompyct.errors import ChildError, ComponentCreateError, RestartLimitError
+from kompyct.errors import ChildEndedError, ChildError, ComponentCreateError
 from kompyct.faults import Answer, FaultContext
 from kompyct.lifecycle import State
 from kompyct.news import Gone, News, Verdict
@@ -30,7 +30,8 @@ def _started(parent: SupervisorCell, cell: Cell, _: object) -> None:
     supervision = parent.supervision
     if parent.offspring.has(cell) and supervision is not None:
         key = key_of(cell)
-        parent.replies.give(key, lambda: ref_to(cell))
+        if not _is_stopping(parent, key):
+            parent.replies.give(key, lambda: ref_to(cell))
         parent.do(supervision.started(key, parent.now))
 
 
@@ -62,7 +63,7 @@ def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultCon
 
 
 def _did_not_start(parent: SupervisorCell, key: Key, error: BaseException) -> None:
-    parent.cause = error
+    parent.note_cause(error)
     refused = ComponentCreateError(
         f"child {key!r} of supervisor {parent.path!r} could not be started: "
         f"{type(error).__qualname__}; see the cause"
@@ -84,14 +85,15 @@ def _left(parent: SupervisorCell, cell: Cell, _: object) -> None:
     if not parent.offspring.has(cell) or supervision is None or _is_stopping(parent, key):
         return  # what it was told meanwhile comes next
     parent.offspring.ended_by_themselves.add(key)
-    parent.cause = None
+    ended = f"child {key!r} of supervisor {parent.path!r} has ended by itself"
+    parent.note_cause(ChildEndedError(ended))
     parent.do(supervision.went_down(key, Exit.NORMAL, parent.now))
 
 
-def _kept(parent: SupervisorCell, cell: Cell, _: object) -> None:
-    if not parent.offspring.has(cell):
-        return
+def _kept(parent: SupervisorCell, cell: Cell, ticket: int) -> None:
     key = key_of(cell)
+    if not parent.offspring.has(cell) or not parent.offspring.is_down(key, ticket):
+        return
     parent.offspring.silence(key)
     parent.offspring.ended_by_themselves.discard(key)
     parent.offspring.answers.pop(key, None)
@@ -132,7 +134,7 @@ def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
     parent.replies.refuse(key, _ended_early(parent, key))
     if supervision is None:
         parent.conclude()
-    elif detail.error is None or _is_stopping(parent, key):
+    elif detail.killed or _is_stopping(parent, key):
         parent.do(supervision.stopped(key, parent.now))
     else:
         parent.do(supervision.went_down(key, Exit.FINAL, parent.now))
@@ -153,7 +155,7 @@ def _decided(parent: SupervisorCell, cell: Cell, verdict: Verdict) -> None:
     ):
         return  # it was ended meanwhile, or is told to go down with others
     exception = context.exception
-    parent.cause = exception
+    parent.note_cause(exception)
     parent.offspring.answers[key] = verdict
     answer = _answer(parent, cell, supervision.members[key].spec, verdict)
     if answer == "escalate":
@@ -163,7 +165,7 @@ def _decided(parent: SupervisorCell, cell: Cell, verdict: Verdict) -> None:
     else:
         # As in OTP, where a supervisor that gives up exits with `shutdown`, like one that was
         # asked to: it comes back if it is permanent.
-        gave_up = cell.is_supervisor and isinstance(exception, RestartLimitError)
+        gave_up = getattr(cell, "gave_up_with", None) is exception
         exit = Exit.NORMAL if gave_up else Exit.FAULT
         parent.do(supervision.went_down(key, exit, parent.now))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -461,7 +462,8 @@ def _note_length(component: Holder, number: int, data: bytes) -> None:
     component.note(f"{number} {len(data)}")
 
 
-def _write_garbage(component: Any) -> None:
+def _write_garbage(component: Any, begun: Path) -> None:
+    begun.touch()
     for descriptor in range(3, 64):
         try:
             if os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
@@ -471,12 +473,14 @@ def _write_garbage(component: Any) -> None:
     time.sleep(components.PATIENCE)
 
 
-def test_a_child_that_writes_garbage_is_replaced(bench: ProcessBench) -> None:
+def test_a_child_that_writes_garbage_is_replaced(bench: ProcessBench, tmp_path: Path) -> None:
     """Bad input: what it says makes no sense; that must not harm the thread that listens."""
     ref = bench.started(1, recovery=again)
     other = bench.started(2)
     child = do(ref, components.pid)
-    ref.tell(Do(_write_garbage))
+    begun = tmp_path / "begun"
+    ref.tell(Do(_write_garbage, (begun,)))
+    bench.until(begun.exists)  # in hand, so that the next one does not get it as well
     assert other.ask(Get()) == 2
     bench.pass_time(0.2)
     assert other.ask(Get()) == 2
