@@ -82,6 +82,11 @@ def key_of(cell: Cell | Nobody) -> Key:
     return cell.name if cell.name is not None else cell.id
 
 
+def _force(cell: Cell) -> int:
+    # A process is ended by force, which takes its time.
+    return 10 * FORCE if cell.backend.kind == "process" else FORCE
+
+
 class Offspring:
     """The cells of a supervisor's children, and what is under way with each.
 
@@ -192,6 +197,9 @@ class Offspring:
         if cell is None:
             self._parent.hear(News.GONE, Nobody(key), Gone())
             return
+        if key in self.later:  # it has not been created yet: the one before is still going
+            self.later.discard(key)
+            return
         seconds = spec.shutdown_seconds
         if seconds == 0:
             manner = replace(manner, brutal=True)
@@ -205,7 +213,7 @@ class Offspring:
         if cell.is_supervisor and manner.brutal:
             return  # it does the same to its children, and then it is gone
         if manner.brutal:
-            self._set_alarm(key, FORCE, News.OVERDUE, Overdue(cell, spec, manner))
+            self._set_alarm(key, _force(cell), News.OVERDUE, Overdue(cell, spec, manner))
         elif seconds is not None and not manner.drain:
             time = round(seconds * SECOND)
             self._set_alarm(key, time, News.OVERDUE, Overdue(cell, spec, manner))
@@ -250,9 +258,7 @@ class Offspring:
         self._told[key] = told._replace(manner=manner)
         self._tell_to_end(key, cell)
         if not cell.is_supervisor:
-            # A process is ended by force, which takes its time.
-            time = 10 * FORCE if cell.backend.kind == "process" else FORCE
-            self._set_alarm(key, time, News.OVERDUE, Overdue(cell, spec, manner))
+            self._set_alarm(key, _force(cell), News.OVERDUE, Overdue(cell, spec, manner))
 
     def _leave_behind(self, key: Key, cell: Cell, spec: ChildSpec, *, keep: bool) -> None:
         """Go on without a child that does not end; what it still does is ignored."""
@@ -268,6 +274,7 @@ class Offspring:
             return
         heir = self._new_cell(key, spec)  # what it had saved is for another one
         heir.state = State.FAULTY
+        heir.history.active = True
         heir.recovery = registration
         heir.incarnation = cell.incarnation
         heir.handled = cell.handled

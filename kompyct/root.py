@@ -281,10 +281,11 @@ class RootSupervisor(Component[Any]):
             cell.parent.hear(News.DECIDED, cell, verdict)
             return
         name = type(fault.exception).__qualname__
-        if verdict.answer is None:  # a supervisor without a policy has given up (S-08)
+        is_told = getattr(cell, "is_told", False)  # of a supervisor that could not be started
+        if verdict.answer is None and not is_told:  # one without a policy has given up (S-08)
             self._publisher.publish(events.Escalated(*identity(cell), name))
-        self._end(fault, f"{name}, escalated")
-        if not getattr(cell, "is_told", False):  # of a supervisor
+        self._end(fault, f"{name}, escalated" if not is_told else f"{name} in its first start")
+        if not is_told:
             self._runtime.escalate(as_raised(fault.exception, cell.path))
 
     def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:

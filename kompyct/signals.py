@@ -181,12 +181,13 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News, ticket: int = 0)
     history.ending = why
     raised = None if brutal else _call(cell, KILL, "on_kill")
     history.ending = None
+    cell.take_up_saves()
     if component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
-    cell.take_up_saves()
     cell.component = None  # before its things are closed: it keeps nothing more
     if cell.stored is not None:
         cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
+    history.active = cell.state is ACTIVE  # what was paused comes back so
     cell.state = FAULTY
     if raised is not None:  # it is told; what follows was decided before
         cell.runtime.emit(faulted_going_down(cell, component, raised))
@@ -203,7 +204,6 @@ def bring_back(cell: Cell, cause: BaseException | None) -> None:
     if cell.state is not FAULTY:
         return
     history = cell.history
-    history.active = True
     error = SiblingFaultError(f"component {cell.path!r} is restarted with others")
     error.__cause__ = cause
     history.fault = context = brought_back(cell, error)

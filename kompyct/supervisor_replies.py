@@ -64,7 +64,9 @@ class Replies:
     def give_terminated(self, key: Key) -> None:
         """Answer those that wait for the end of that child."""
         waiting = self._waiting.pop(key, [])
-        self._waiting[key] = [envelope for envelope in waiting if not _wants_end(envelope)]
+        others = [envelope for envelope in waiting if not _wants_end(envelope)]
+        if others:
+            self._waiting[key] = others
         for envelope in waiting:
             if _wants_end(envelope):
                 answer(envelope, None)

@@ -51,7 +51,8 @@ def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultCon
         return
     key = key_of(cell)
     if isinstance(detail, FaultContext):  # its `on_start` raised: first it has to end
-        if cell._history is None or cell._history.fault is not detail:
+        history = cell._history
+        if history is None or history.fault is not detail or _is_stopping(parent, key):
             return  # it was told to go down meanwhile
         parent.offspring.failures[key] = detail.exception
         parent.offspring.leaving.add(key)
@@ -59,6 +60,8 @@ def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultCon
         cell.signal(end, detail, f"{name} in its first start")
         return
     del parent.offspring.cells[key]
+    parent.offspring.leaving.discard(key)
+    parent.offspring.silence(key)
     _did_not_start(parent, key, detail)
 
 
