@@ -1,0 +1,260 @@
+"""Supervision trees on any backend, and what is seen of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from kompyct import (
+    ChildInfo,
+    ChildSpec,
+    Component,
+    ComponentSupervisor,
+    FaultClass,
+    FaultContext,
+    RecoveryHandler,
+    RestartLimit,
+    State,
+    WhichChildren,
+)
+from kompyct.events import Event
+from tests.conftest import LIMIT, Bench
+from tests.process.components import Do, Get, Notes
+
+E = TypeVar("E", bound=Event)
+Recovery = Callable[[FaultContext[Any]], RecoveryHandler]
+
+BACKENDS = ("thread", "pool", "manual", "process")
+PLENTY = RestartLimit(100, 5.0)
+"""A restart limit that no test reaches."""
+
+_numbers = itertools.count(1)
+
+
+class Switch:
+    """On or off, as all processes see it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = str(path)
+
+    def on(self) -> None:
+        """Switch it on."""
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+    def off(self) -> None:
+        """Switch it off."""
+        os.unlink(self._path)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is on."""
+        return os.path.exists(self._path)
+
+
+class Leaf(Component[Any]):
+    """A worker that notes its hooks as "name start" and "name kill why".
+
+    Args:
+        name: what it calls itself in the notes.
+        notes: where.
+        state: what `Get` is answered with.
+        recovery: what it registers when it is made, with its state as the snapshot.
+        hooks: what else is done in "init", "start" and "kill", with the component.
+    """
+
+    fault_classes: ClassVar[Mapping[type[BaseException], FaultClass]] = {
+        BufferError: FaultClass.UNRECOVERABLE,
+    }
+
+    def __init__(
+        self,
+        name: str,
+        notes: Notes | None = None,
+        state: Any = None,
+        recovery: Recovery | None = None,
+        hooks: Mapping[str, Callable[..., object]] | None = None,
+    ) -> None:
+        self.called = name
+        self.notes = notes
+        self.state = state
+        self.hooks = hooks or {}
+        if recovery is not None:
+            self.set_recovery_function(recovery, snapshot=state)
+        self._hook("init")
+
+    def on_start(self) -> None:
+        self._hook("start")
+        self.note("start")
+
+    def on_kill(self) -> None:
+        self.note(f"kill {self.ending.value if self.ending is not None else None}")
+        self._hook("kill")
+
+    def on_receive(self, message: Any) -> object:
+        if isinstance(message, Get):
+            return self.state
+        if isinstance(message, Do):
+            return message.action(self, *message.arguments)
+        self.unhandled(message)
+
+    def note(self, line: object) -> None:
+        """Add to the notes, after its name."""
+        if self.notes is not None:
+            self.notes.add(f"{self.called} {line}")
+
+    def _hook(self, hook: str) -> None:
+        if hook in self.hooks:
+            self.hooks[hook](self)
+
+
+def fail_if(switch: Switch, component: Any) -> None:
+    """A hook that raises while the switch is on."""
+    if switch.is_on:
+        raise OSError("switched")
+
+
+def made_unless(switch: Switch, factory: Callable[[], Any], instead: Any) -> Any:
+    """A factory that returns `instead` while the switch is on, or raises it."""
+    if not switch.is_on:
+        return factory()
+    if isinstance(instead, BaseException):
+        raise instead
+    return instead
+
+
+def quit_now(component: Any) -> None:
+    """End by itself."""
+    component.kill_self()
+
+
+class TreeBench(Bench):
+    """A system, and one supervisor at a time that is named `top`."""
+
+    def __init__(self, backend: str, notes: Notes, **options: Any) -> None:
+        super().__init__(backend, **options)
+        self.notes = notes
+        self.top = ""
+
+    def begin(self, notes: Notes) -> None:
+        """Begin with another test."""
+        self.notes = notes
+        self.top = ""
+
+    # -- making trees -------------------------------------------------------------------------
+
+    def leaf(self, name: str, **given: Any) -> Any:
+        """A factory of a `Leaf` that notes."""
+        return partial(Leaf, name, self.notes, **given)
+
+    def spec(self, name: str, /, **given: Any) -> ChildSpec:
+        """A `Leaf` of that name; `state`, `recovery` and `hooks` are for that, the rest for it."""
+        of_leaf = {key: given.pop(key) for key in ("state", "recovery", "hooks") if key in given}
+        if "factory" not in given:
+            given["factory"] = self.leaf(name, **of_leaf)
+        return ChildSpec(id=name, **given)
+
+    def specs(self, names: str, **given: Any) -> list[ChildSpec]:
+        """One for each letter."""
+        return [self.spec(name, **given) for name in names]
+
+    def tree(self, children: Any = (), strategy: Any = "one_for_one", **options: Any) -> Any:
+        """The ref of a new supervisor, which has started."""
+        options.setdefault("restart_limit", PLENTY)
+        return self.run_tree(ComponentSupervisor(children, strategy, **options))
+
+    def run_tree(self, declared: ComponentSupervisor) -> Any:
+        """The ref of a supervisor that has started."""
+        ref = self.create_tree(declared)
+        self.system.start(ref).result(LIMIT)
+        return ref
+
+    def create_tree(self, declared: ComponentSupervisor) -> Any:
+        """The ref of a supervisor that has not started."""
+        self.top = f"top {next(_numbers)}"
+        return self.system.create(declared, name=self.top)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def child(self, path: str) -> Any:
+        """The ref of a component below the supervisor; None if there is none."""
+        return self.system.find(f"{self.top}/{path}")
+
+    def infos(self, path: str = "") -> dict[str | None, ChildInfo]:
+        """What a supervisor says of its children."""
+        ref = self.child(path) if path else self.system.find(self.top)
+        assert ref is not None
+        return {info.id: info for info in ref.ask(WhichChildren(), timeout=LIMIT)}
+
+    def states(self, path: str = "") -> dict[str | None, tuple[str, int]]:
+        """State and incarnation of each child, in start order."""
+        infos = self.infos(path)
+        return {key: (infos[key].state, infos[key].incarnation) for key in infos}
+
+    def of(self, kind: type[E], path: str = "") -> list[E]:
+        """The events of that kind about what is below the supervisor, or about itself."""
+        wanted = f"{self.top}/{path}" if path else self.top
+        return [event for event in self.events.of(kind) if event.path == wanted]
+
+    def event_of(self, kind: type[E], path: str = "", count: int = 1) -> E:
+        """Wait for the `count`-th event of that kind about that component."""
+        self.until(lambda: len(self.of(kind, path)) >= count)
+        return self.of(kind, path)[count - 1]
+
+    def lines(self) -> list[str]:
+        """What was noted since it was last asked; what is to be noted at once is."""
+        self.settle()
+        all_lines = self.notes.lines()
+        new = all_lines[self._seen :] if self._notes_seen is self.notes else all_lines
+        self._notes_seen = self.notes
+        self._seen = len(all_lines)
+        return new
+
+    _seen = 0
+    _notes_seen: Notes | None = None
+
+    # -- doing --------------------------------------------------------------------------------
+
+    def fail(self, path: str, error: BaseException | None = None) -> None:
+        """Have a component fault; returns when the message is on its way."""
+        self.child(path).tell(Do(_raise, (error or ValueError("as planned"),)))
+
+    def quit(self, path: str) -> None:
+        """Have a component end by itself."""
+        self.child(path).tell(Do(quit_now))
+
+    def up(self, path: str, incarnation: int) -> None:
+        """Wait until that incarnation runs, and its supervisor knows."""
+        parent, _, name = path.rpartition("/")
+
+        def is_up() -> bool:
+            ref = self.child(path)
+            if ref is None or ref.state is not State.ACTIVE or ref.incarnation != incarnation:
+                return False
+            return bool(self.states(parent)[name] == ("running", incarnation))
+
+        self.until(is_up)
+
+    def stands(self, expected: Mapping[str, tuple[str, int]], path: str = "") -> None:
+        """Wait until the children are so: state and incarnation, in start order."""
+        self.until(lambda: list(self.states(path).items()) == list(expected.items()))
+
+    def gone(self, path: str = "") -> None:
+        """Wait until there is nothing of that path."""
+        whole = f"{self.top}/{path}" if path else self.top
+        self.until(lambda: self.system.find(whole) is None)
+
+    def clear(self) -> None:
+        """End everything, so that another test finds the system empty."""
+        for node in self.system.tree().children:
+            ref = self.system.find(node.path)
+            if ref is not None:
+                self.system.kill(ref, brutal=True).result(LIMIT)
+        self.events.clear()
+
+
+def _raise(component: Any, error: BaseException) -> None:
+    raise error
