@@ -3,132 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from kompyct import (
     ChildInfo,
     ChildSpec,
-    Component,
     ComponentSupervisor,
-    FaultClass,
-    FaultContext,
-    RecoveryHandler,
     RestartLimit,
     State,
     WhichChildren,
 )
 from kompyct.events import Event
 from tests.conftest import LIMIT, Bench
-from tests.process.components import Do, Get, Notes
+from tests.process.components import Do, Notes
+from tests.tree_parts import Leaf, quit_now, raise_it
 
 E = TypeVar("E", bound=Event)
-Recovery = Callable[[FaultContext[Any]], RecoveryHandler]
 
 BACKENDS = ("thread", "pool", "manual", "process")
 PLENTY = RestartLimit(100, 5.0)
 """A restart limit that no test reaches."""
 
 _numbers = itertools.count(1)
-
-
-class Switch:
-    """On or off, as all processes see it."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = str(path)
-
-    def on(self) -> None:
-        """Switch it on."""
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
-
-    def off(self) -> None:
-        """Switch it off."""
-        os.unlink(self._path)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it is on."""
-        return os.path.exists(self._path)
-
-
-class Leaf(Component[Any]):
-    """A worker that notes its hooks as "name start" and "name kill why".
-
-    Args:
-        name: what it calls itself in the notes.
-        notes: where.
-        state: what `Get` is answered with.
-        recovery: what it registers when it is made, with its state as the snapshot.
-        hooks: what else is done in "init", "start" and "kill", with the component.
-    """
-
-    fault_classes: ClassVar[Mapping[type[BaseException], FaultClass]] = {
-        BufferError: FaultClass.UNRECOVERABLE,
-    }
-
-    def __init__(
-        self,
-        name: str,
-        notes: Notes | None = None,
-        state: Any = None,
-        recovery: Recovery | None = None,
-        hooks: Mapping[str, Callable[..., object]] | None = None,
-    ) -> None:
-        self.called = name
-        self.notes = notes
-        self.state = state
-        self.hooks = hooks or {}
-        if recovery is not None:
-            self.set_recovery_function(recovery, snapshot=state)
-        self._hook("init")
-
-    def on_start(self) -> None:
-        self._hook("start")
-        self.note("start")
-
-    def on_kill(self) -> None:
-        self.note(f"kill {self.ending.value if self.ending is not None else None}")
-        self._hook("kill")
-
-    def on_receive(self, message: Any) -> object:
-        if isinstance(message, Get):
-            return self.state
-        if isinstance(message, Do):
-            return message.action(self, *message.arguments)
-        self.unhandled(message)
-
-    def note(self, line: object) -> None:
-        """Add to the notes, after its name."""
-        if self.notes is not None:
-            self.notes.add(f"{self.called} {line}")
-
-    def _hook(self, hook: str) -> None:
-        if hook in self.hooks:
-            self.hooks[hook](self)
-
-
-def fail_if(switch: Switch, component: Any) -> None:
-    """A hook that raises while the switch is on."""
-    if switch.is_on:
-        raise OSError("switched")
-
-
-def made_unless(switch: Switch, factory: Callable[[], Any], instead: Any) -> Any:
-    """A factory that returns `instead` while the switch is on, or raises it."""
-    if not switch.is_on:
-        return factory()
-    if isinstance(instead, BaseException):
-        raise instead
-    return instead
-
-
-def quit_now(component: Any) -> None:
-    """End by itself."""
-    component.kill_self()
 
 
 class TreeBench(Bench):
@@ -220,7 +118,7 @@ class TreeBench(Bench):
 
     def fail(self, path: str, error: BaseException | None = None) -> None:
         """Have a component fault; returns when the message is on its way."""
-        self.child(path).tell(Do(_raise, (error or ValueError("as planned"),)))
+        self.child(path).tell(Do(raise_it, (error or ValueError("as planned"),)))
 
     def quit(self, path: str) -> None:
         """Have a component end by itself."""
@@ -254,7 +152,3 @@ class TreeBench(Bench):
             if ref is not None:
                 self.system.kill(ref, brutal=True).result(LIMIT)
         self.events.clear()
-
-
-def _raise(component: Any, error: BaseException) -> None:
-    raise error

@@ -1,0 +1,654 @@
+"""When does a child come back, and who comes back with it?
+
+Expected values are derived from OTP's documentation of `supervisor` (and Elixir's of
+`DynamicSupervisor`), from Akka's of backoff, and from rule S-07, never from what comes out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kompyct import (
+    NOT_NEEDED,
+    Backoff,
+    ChildSpec,
+    ComponentSupervisor,
+    CountChildren,
+    DeleteChild,
+    Restart,
+    RestartChild,
+    RestartLimit,
+    StartChild,
+    TerminateChild,
+)
+from kompyct.errors import (
+    ChildNotFoundError,
+    ComponentDestroyedError,
+)
+from kompyct.events import (
+    ComponentEnded,
+    ComponentFaulted,
+    ComponentRestarted,
+    RestartDelayed,
+    RestartLimitReached,
+    RestartRefused,
+)
+from kompyct.testing import TestSystem
+from tests.conftest import LIMIT
+from tests.process.components import Get, Notes
+from tests.tree_bench import BACKENDS, TreeBench
+from tests.tree_parts import (
+    Switch,
+    again,
+    fail_once,
+    made_unless,
+    meet,
+    note_and_fail_if,
+)
+
+RUNNING = "running"
+STOPPED = "stopped"
+RESTARTING = "restarting"
+
+
+@pytest.fixture(scope="module")
+def process_bench() -> Iterator[TreeBench]:
+    """One system whose components have processes: it is a second until the first has."""
+    made = TreeBench("process", Notes(os.devnull))
+    yield made
+    made.system.shutdown()
+
+
+@pytest.fixture(params=BACKENDS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TreeBench]:
+    """A system without components on each backend in turn."""
+    notes = Notes(str(tmp_path / "notes"))
+    if request.param == "process":
+        shared = request.getfixturevalue("process_bench")
+        shared.begin(notes)
+        yield shared
+        shared.clear()
+        return
+    made = TreeBench(request.param, notes)
+    yield made
+    made.system.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No supervisor has met a bug of its own, which it would have logged and gone on."""
+    yield
+    bugs = [record for record in caplog.records if record.exc_info and record.name == "kompyct"]
+    bugs = [record for record in bugs if "could not" in record.msg and "supervisor" in record.msg]
+    assert not bugs, [record.exc_text for record in bugs]
+    assert logging.getLogger("kompyct").isEnabledFor(logging.ERROR)
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Switch:
+    """One that is off."""
+    return Switch(tmp_path / "switch")
+
+
+# -- restart types -------------------------------------------------------------------------------
+
+
+def test_a_permanent_child_that_ends_normally_is_restarted(bench: TreeBench) -> None:
+    """B-30: also a second time, and in order: `on_kill` is called, then the next one starts."""
+    bench.tree(bench.specs("ab"))
+    ref = bench.child("a")
+    assert bench.lines() == ["a start", "b start"]
+    bench.quit("a")
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 1)})
+    assert bench.lines() == ["a kill itself", "a start"]
+    bench.quit("a")
+    bench.stands({"a": (RUNNING, 3), "b": (RUNNING, 1)})
+    assert bench.child("a") == ref
+    assert ref.is_alive
+    assert len(bench.of(ComponentRestarted, "a")) == 2
+    assert not bench.of(ComponentFaulted, "a")
+
+
+def test_a_transient_child_is_restarted_only_if_it_faults_and_its_spec_is_kept(
+    bench: TreeBench,
+) -> None:
+    """B-31: not when it has ended normally, nor when it was told to end."""
+    top = bench.tree(bench.specs("abcd", restart="transient"))
+    bench.fail("a")
+    bench.up("a", 2)
+    bench.quit("b")
+    top.ask(TerminateChild("c"), timeout=LIMIT)
+    bench.system.kill(bench.child("d")).result(LIMIT)
+    for name in "bcd":
+        bench.gone(name)
+    bench.until(lambda: bench.infos()["d"].state == STOPPED)
+    infos = bench.infos()
+    assert [infos[name].state for name in "abcd"] == [RUNNING, STOPPED, STOPPED, STOPPED]
+    assert infos["b"].ref is None
+    assert infos["b"].spec.restart is Restart.TRANSIENT
+    for name in "bcd":
+        assert top.ask(RestartChild(name), timeout=LIMIT) == bench.child(name)
+        bench.up(name, 1)
+
+
+TEMPORARY_ENDS = ("fault", "kill_self", "TerminateChild", "system.kill", "Unrecoverable")
+
+
+@pytest.mark.parametrize("end", TEMPORARY_ENDS)
+def test_a_temporary_child_never_comes_back_and_its_spec_goes_with_it(
+    bench: TreeBench, end: str
+) -> None:
+    """B-32: however it ends, also if its recovery function says that it is to be restarted."""
+    answers = [again] if end == "fault" else []
+    given = {"recovery": answers[0]} if answers else {}
+    top = bench.tree([*bench.specs("a", restart="temporary", **given), *bench.specs("b")])
+    ref = bench.child("a")
+    DOWN[end](bench, top, "a")
+    bench.stands({"b": (RUNNING, 1)})
+    bench.gone("a")
+    bench.until(lambda: not ref.is_alive)
+    with pytest.raises(ChildNotFoundError, match="'a'"):
+        top.ask(RestartChild("a"), timeout=LIMIT)
+    assert len(bench.of(RestartRefused, "a")) == len(answers)
+    assert bench.lines()[:2] == ["a start", "b start"]
+    # Its id is free again.
+    top.ask(StartChild(bench.spec("a")), timeout=LIMIT)
+    bench.stands({"b": (RUNNING, 1), "a": (RUNNING, 1)})
+
+
+def test_a_permanent_child_that_was_told_to_end_stays_down_until_told_to_restart(
+    bench: TreeBench,
+) -> None:
+    """B-33: a component that has ended is another one then, so its old ref reaches nothing."""
+    top = bench.tree(bench.specs("ab"))
+    old = bench.child("a")
+    assert top.ask(TerminateChild("a"), timeout=LIMIT) is None
+    assert not old.is_alive
+    assert bench.child("a") is None
+    bench.fail("b")
+    bench.up("b", 2)
+    assert bench.infos()["a"].state == STOPPED
+    assert bench.infos()["a"].ref is None
+    new = top.ask(RestartChild("a"), timeout=LIMIT)
+    assert new == bench.child("a") != old
+    bench.stands({"a": (RUNNING, 1), "b": (RUNNING, 2)})
+    with pytest.raises(ComponentDestroyedError):
+        old.ask(Get(), timeout=LIMIT)
+    assert bench.lines() == ["a start", "b start", "a kill asked", "b start", "a start"]
+
+
+def test_a_child_that_is_not_needed_is_kept_as_a_spec_without_a_component(
+    bench: TreeBench, switch: Switch
+) -> None:
+    """B-34: and may be needed later; a temporary one is dropped."""
+
+    def unless(name: str, **given: Any) -> ChildSpec:
+        factory = partial(made_unless, switch, bench.leaf(name), NOT_NEEDED)
+        return ChildSpec(id=name, factory=factory, **given)
+
+    switch.on()
+    top = bench.tree([unless("a"), unless("b", restart="temporary"), *bench.specs("c")])
+    infos = bench.infos()
+    assert list(infos) == ["a", "c"]
+    assert infos["a"].state == STOPPED
+    assert infos["a"].ref is None
+    assert bench.child("a") is None
+    assert top.ask(StartChild(unless("d")), timeout=LIMIT) is None
+    assert top.ask(StartChild(unless("e", restart="temporary")), timeout=LIMIT) is None
+    assert top.ask(RestartChild("a"), timeout=LIMIT) is None
+    assert list(bench.infos()) == ["a", "c", "d"]
+    counts = top.ask(CountChildren(), timeout=LIMIT)
+    assert (counts.specs, counts.active, counts.stopped) == (3, 1, 2)
+    switch.off()
+    assert top.ask(RestartChild("a"), timeout=LIMIT) == bench.child("a")
+    bench.stands({"a": (RUNNING, 1), "c": (RUNNING, 1), "d": (STOPPED, 0)})
+    switch.on()  # in a restart, too
+    bench.fail("a")
+    bench.until(lambda: bench.infos()["a"].state == STOPPED)
+    bench.gone("a")
+    top.ask(DeleteChild("a"), timeout=LIMIT)
+    assert list(bench.infos()) == ["c", "d"]
+
+
+# -- strategies ----------------------------------------------------------------------------------
+
+
+def test_one_for_one_gives_a_new_incarnation_only_to_the_child_that_faulted(
+    bench: TreeBench,
+) -> None:
+    """B-35."""
+    bench.tree(bench.specs("abc"), "one_for_one")
+    bench.fail("a")
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 1), "c": (RUNNING, 1)})
+    assert bench.lines() == ["a start", "b start", "c start", "a start"]
+
+
+def test_one_for_all_stops_the_others_in_reverse_order_and_starts_all_in_order(
+    bench: TreeBench,
+) -> None:
+    """B-36: the one that faulted is down already, and its `on_kill` is not called."""
+    bench.tree(bench.specs("abc"), "one_for_all")
+    refs = [bench.child(name) for name in "abc"]
+    assert bench.lines() == ["a start", "b start", "c start"]
+    bench.fail("b")
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 2), "c": (RUNNING, 2)})
+    expected = ["c kill sibling", "a kill sibling", "a start", "b start", "c start"]
+    assert bench.lines() == expected
+    assert [bench.child(name) for name in "abc"] == refs
+
+
+def test_rest_for_one_replaces_only_the_child_and_those_started_after_it(
+    bench: TreeBench,
+) -> None:
+    """B-37."""
+    bench.tree(bench.specs("abc"), "rest_for_one")
+    assert bench.lines() == ["a start", "b start", "c start"]
+    bench.fail("b")
+    bench.stands({"a": (RUNNING, 1), "b": (RUNNING, 2), "c": (RUNNING, 2)})
+    assert bench.lines() == ["c kill sibling", "b start", "c start"]
+
+
+def test_rest_for_one_replaces_all_from_the_first_and_only_itself_from_the_last(
+    bench: TreeBench,
+) -> None:
+    """B-38."""
+    bench.tree(bench.specs("abc"), "rest_for_one")
+    bench.fail("c")
+    bench.stands({"a": (RUNNING, 1), "b": (RUNNING, 1), "c": (RUNNING, 2)})
+    assert bench.lines() == ["a start", "b start", "c start", "c start"]
+    bench.fail("a")
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 2), "c": (RUNNING, 3)})
+    expected = ["c kill sibling", "b kill sibling", "a start", "b start", "c start"]
+    assert bench.lines() == expected
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_a_temporary_sibling_that_a_group_restart_takes_down_is_not_brought_back(
+    bench: TreeBench, strategy: str
+) -> None:
+    """B-39: and its spec goes with it."""
+    top = bench.tree(
+        [*bench.specs("a"), *bench.specs("b", restart="temporary"), *bench.specs("c")], strategy
+    )
+    assert bench.lines() == ["a start", "b start", "c start"]
+    ref = bench.child("b")
+    bench.fail("a")
+    bench.stands({"a": (RUNNING, 2), "c": (RUNNING, 2)})
+    assert bench.lines() == ["c kill sibling", "b kill sibling", "a start", "c start"]
+    assert not ref.is_alive
+    assert bench.child("b") is None
+    assert top.ask(CountChildren(), timeout=LIMIT).specs == 2
+
+
+def test_rest_for_one_goes_on_at_the_child_that_did_not_start(
+    bench: TreeBench, switch: Switch
+) -> None:
+    """B-40: what had been restarted before it is not restarted again."""
+    fails_once = bench.spec("b", hooks={"start": partial(fail_once, switch)})
+    bench.tree([*bench.specs("a"), fails_once, *bench.specs("c")], "rest_for_one")
+    assert bench.lines() == ["a start", "b start", "c start"]
+    switch.on()
+    bench.fail("a")
+    # b: 2 did not start, 3 does.
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 3), "c": (RUNNING, 2)})
+    expected = ["c kill sibling", "b kill sibling", "a start", "b start", "c start"]
+    assert bench.lines() == expected
+
+
+def test_one_for_all_begins_anew_if_a_child_does_not_start(
+    bench: TreeBench, switch: Switch
+) -> None:
+    """B-40: with this strategy all belong together, those that had started as well (OTP)."""
+    fails_once = bench.spec("b", hooks={"start": partial(fail_once, switch)})
+    bench.tree([*bench.specs("a"), fails_once, *bench.specs("c")], "one_for_all")
+    assert bench.lines() == ["a start", "b start", "c start"]
+    switch.on()
+    bench.fail("c")
+    bench.stands({"a": (RUNNING, 3), "b": (RUNNING, 3), "c": (RUNNING, 2)})
+    expected = ["b kill sibling", "a kill sibling", "a start", "a kill sibling"]
+    assert bench.lines() == [*expected, "a start", "b start", "c start"]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "dynamic"])
+def test_of_a_restarted_supervisor_static_children_are_back_and_added_ones_are_gone(
+    bench: TreeBench, strategy: str
+) -> None:
+    """B-41."""
+    static = bench.specs("x") if strategy != "dynamic" else []
+    sub = ComponentSupervisor(static, strategy, restart_limit=RestartLimit(0, 5.0))  # type: ignore[arg-type]
+    bench.tree([ChildSpec(id="sub", factory=sub)])
+    ref = bench.child("sub")
+    added = [ref.ask(StartChild(bench.spec(name)), timeout=LIMIT) for name in "yz"]
+    bench.fail("sub/z")
+    bench.stands({"sub": (RUNNING, 2)})
+    assert bench.child("sub") == ref
+    assert list(bench.infos("sub")) == [spec.id for spec in static]
+    assert all(info.state == RUNNING for info in bench.infos("sub").values())
+    for gone in added:
+        bench.until(lambda gone=gone: not gone.is_alive)  # type: ignore[misc]
+    assert bench.child("sub/y") is bench.child("sub/z") is None
+    ref.ask(StartChild(bench.spec("y")), timeout=LIMIT)  # its name is free
+    bench.up("sub/y", 1)
+
+
+def test_dynamic_children_are_stopped_side_by_side(bench: TreeBench, tmp_path: Path) -> None:
+    """B-42: every one of them is in its `on_kill` before the first has left that."""
+    if bench.manual:
+        pytest.skip("one thread runs everything, so nothing is side by side")
+    folder = tmp_path / "meeting"
+    folder.mkdir()
+    hooks = {"kill": partial(meet, folder, 8)}
+    top = bench.tree(strategy="dynamic")
+    for name in "abcdefgh":
+        top.ask(StartChild(bench.spec(name, hooks=hooks)), timeout=LIMIT)
+    begun = time.monotonic()
+    bench.system.kill(top).result(LIMIT)
+    assert time.monotonic() - begun < LIMIT
+    assert len(os.listdir(folder)) == 8
+    assert not bench.of(ComponentFaulted, "a")
+    assert sorted(bench.lines()[8:]) == [f"{name} kill parent" for name in "abcdefgh"]
+
+
+# -- restart limit -------------------------------------------------------------------------------
+
+
+def limited(bench: TreeBench, limit: RestartLimit | None, **options: Any) -> Any:
+    """A tree with one child, the supervisor "sub" of a, b and c, which does not come back."""
+    children = options.pop("children", None) or bench.specs("abc")
+    sub = ComponentSupervisor(children, restart_limit=limit, **options)
+    top = bench.tree([ChildSpec(id="sub", factory=sub, restart="transient")])
+    assert bench.lines()[:3] == ["a start", "b start", "c start"]
+    return top
+
+
+def test_a_supervisor_ends_at_the_fault_after_its_last_restart_in_the_window(
+    bench: TreeBench,
+) -> None:
+    """B-43: it stops all its children in reverse order, and says why."""
+    limited(bench, RestartLimit(3, 5.0))
+    for number in range(3):
+        bench.fail("sub/b")
+        bench.up("sub/b", number + 2)
+    assert bench.lines() == ["b start"] * 3
+    ref = bench.child("sub")
+    bench.fail("sub/b", KeyError("the last"))
+    bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+    bench.gone("sub")
+    assert bench.lines() == ["c kill parent", "a kill parent"]
+    reached = bench.event_of(RestartLimitReached, "sub")
+    assert (reached.error, reached.max_restarts, reached.within) == ("KeyError", 3, 5.0)
+    end = bench.event_of(ComponentEnded, "sub")
+    assert "RestartLimitError" in end.reason
+    assert not ref.is_alive
+    for name in "abc":
+        assert bench.child(f"sub/{name}") is None
+    assert bench.infos()["sub"].ref is None  # whose own supervisor runs
+
+
+def test_faults_further_apart_than_the_window_never_reach_the_limit(bench: TreeBench) -> None:
+    """B-44."""
+    limited(bench, RestartLimit(1, 0.02))
+    for number in range(6):
+        bench.fail("sub/a")
+        bench.up("sub/a", number + 2)
+        bench.pass_time(0.0201)
+    assert not bench.of(RestartLimitReached, "sub")
+
+
+def test_the_window_includes_its_edge() -> None:
+    """B-44: in OTP a restart counts that is exactly one period ago, and no older one.
+
+    Virtual time only: a real one cannot be hit to the nanosecond.
+    """
+    bench = TreeBench("manual", Notes(os.devnull))
+    sub = ComponentSupervisor(bench.specs("a"), restart_limit=RestartLimit(1, 5.0))
+    bench.tree([ChildSpec(id="sub", factory=sub, restart="transient")])
+    bench.fail("sub/a")
+    bench.settle()
+    bench.pass_time(5.000_000_001)
+    bench.fail("sub/a")
+    bench.settle()
+    assert bench.states("sub") == {"a": (RUNNING, 3)}
+    bench.pass_time(5.0)
+    bench.fail("sub/a")
+    bench.settle()
+    assert bench.states() == {"sub": (STOPPED, 0)}
+    bench.system.shutdown()
+
+
+def test_with_limit_zero_the_first_fault_ends_the_supervisor(bench: TreeBench) -> None:
+    """B-45."""
+    limited(bench, RestartLimit(0, 5.0))
+    bench.fail("sub/a")
+    bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+    assert bench.lines() == ["c kill parent", "b kill parent"]
+
+
+def test_a_group_restart_counts_once(bench: TreeBench) -> None:
+    """B-46: however many children it restarts."""
+    limited(bench, RestartLimit(2, 5.0), strategy="one_for_all")
+    for number in range(2):
+        bench.fail("sub/b")
+        running = (RUNNING, number + 2)
+        bench.stands({"a": running, "b": running, "c": running}, "sub")
+    bench.fail("sub/b")
+    bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+    assert len(bench.of(RestartLimitReached, "sub")) == 1
+
+
+def test_a_restart_that_fails_to_start_counts(bench: TreeBench, switch: Switch) -> None:
+    """B-47: so a child that can no longer start exhausts the limit: tried as often as that."""
+
+    def tries(hook: str) -> Any:
+        return bench.spec("a", hooks={hook: partial(note_and_fail_if, switch)})
+
+    for number, hook in enumerate(("start", "init")):
+        bench.begin(bench.notes)
+        bench.lines()
+        limited(bench, RestartLimit(3, 5.0), children=[tries(hook), *bench.specs("bc")])
+        switch.on()
+        bench.fail("sub/a")
+        bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+        assert bench.lines() == ["a tried"] * 3 + ["c kill parent", "b kill parent"], number
+        switch.off()
+
+
+def test_the_end_is_prompt_while_a_child_fails_to_restart_again_and_again(
+    bench: TreeBench, switch: Switch
+) -> None:
+    """B-48: without any limit, and without a delay in between."""
+    spec = bench.spec("b", hooks={"start": partial(note_and_fail_if, switch)})
+    top = bench.tree([*bench.specs("a"), spec, *bench.specs("c")], restart_limit=None)
+    switch.on()
+    bench.fail("b")
+    bench.until(lambda: bench.notes.lines().count("b tried") > 5)
+    begun = time.monotonic()
+    bench.system.kill(top).result(LIMIT)
+    assert time.monotonic() - begun < 1.0
+    bench.gone()
+    lines = bench.lines()
+    assert [line for line in lines if "kill" in line] == ["c kill parent", "a kill parent"]
+    bench.pass_time(0.02)
+    assert bench.lines() == []  # it is over
+
+
+# -- budgets, backoff, policies ------------------------------------------------------------------
+
+
+def test_siblings_that_fault_once_each_do_not_use_up_each_others_budgets(
+    bench: TreeBench,
+) -> None:
+    """B-51: a second fault is one too many for its own budget, and ends that child for good."""
+    bench.tree(bench.specs("abcde", budget=RestartLimit(1, 60.0)), restart_limit=None)
+    for name in "abcde":
+        bench.fail(name)
+    for name in "abcde":
+        bench.up(name, 2)
+    assert [info.restarts for info in bench.infos().values()] == [1] * 5
+    bench.fail("c")
+    bench.until(lambda: bench.infos()["c"].state == STOPPED)
+    bench.gone("c")
+    assert [info.state for info in bench.infos().values()].count(RUNNING) == 4
+    reached = bench.event_of(RestartLimitReached, "c")
+    assert (reached.max_restarts, reached.within) == (1, 60.0)
+
+
+def test_restarts_wait_longer_and_longer_and_begin_anew_after_a_quiet_time(
+    bench: TreeBench,
+) -> None:
+    """B-52: min, 2 min, 4 min, up to max; without jitter exactly."""
+    backoff = Backoff(min=0.01, max=0.05, jitter=0.0, reset_after=0.25)
+    bench.tree(bench.specs("ab"), backoff=backoff)
+    for number in range(5):
+        bench.fail("a")
+        bench.up("a", number + 2)
+    delays = [event.delay for event in bench.of(RestartDelayed, "a")]
+    assert delays == [0.01, 0.02, 0.04, 0.05, 0.05]
+    bench.fail("b")  # which has its own count
+    bench.up("b", 2)
+    assert [event.delay for event in bench.of(RestartDelayed, "b")] == [0.01]
+    bench.pass_time(0.26)
+    bench.fail("a")
+    bench.up("a", 7)
+    assert bench.of(RestartDelayed, "a")[-1].delay == 0.01
+
+
+def test_a_delay_is_lengthened_by_its_share_of_jitter_at_most(bench: TreeBench) -> None:
+    """B-52: and the delays differ; the spec's backoff goes before the supervisor's."""
+    own = Backoff(min=0.004, max=0.004, jitter=0.5)
+    bench.tree(bench.specs("a", backoff=own), backoff=Backoff(min=5.0))
+    for number in range(8):
+        bench.fail("a")
+        bench.up("a", number + 2)
+    delays = [event.delay for event in bench.of(RestartDelayed, "a")]
+    assert len(delays) == 8
+    assert all(0.004 <= delay <= 0.006 for delay in delays)
+    assert len(set(delays)) > 1
+
+
+def test_a_delay_takes_as_long_as_it_says() -> None:
+    """B-52: in virtual time, to the nanosecond."""
+    bench = TreeBench("manual", Notes(os.devnull))
+    assert isinstance(bench.system, TestSystem)
+    bench.tree(bench.specs("a"), backoff=Backoff(min=1.0, max=4.0, jitter=0.0))
+    for number, delay in enumerate((1.0, 2.0, 4.0, 4.0)):
+        bench.fail("a")
+        bench.settle()
+        bench.pass_time(delay - 1e-9)
+        assert bench.states() == {"a": (RESTARTING, number + 1)}
+        bench.pass_time(1e-9)
+        assert bench.states() == {"a": (RUNNING, number + 2)}
+    bench.pass_time(4.0)  # reset_after: as long as max
+    bench.fail("a")
+    bench.settle()
+    bench.pass_time(1.0)
+    assert bench.states() == {"a": (RUNNING, 6)}
+    bench.system.shutdown()
+
+
+def test_of_a_group_restart_all_wait_until_the_delay_is_over(bench: TreeBench) -> None:
+    """B-52: siblings are stopped at once, and all start afterwards."""
+    bench.tree(bench.specs("abc"), "one_for_all", backoff=Backoff(min=0.05, jitter=0.0))
+    assert bench.lines() == ["a start", "b start", "c start"]
+    bench.fail("b")
+    bench.until(lambda: len(bench.of(RestartDelayed, "b")) == 1)
+    assert bench.infos()["b"].state == RESTARTING
+    bench.until(lambda: all(info.incarnation == 2 for info in bench.infos().values()))
+    bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 2), "c": (RUNNING, 2)})
+    expected = ["c kill sibling", "a kill sibling", "a start", "b start", "c start"]
+    assert bench.lines() == expected
+    assert not bench.of(RestartDelayed, "a")
+
+
+@pytest.mark.parametrize("request_type", [TerminateChild, DeleteChild])
+def test_a_child_in_backoff_is_reported_as_restarting_and_requests_cancel_it(
+    bench: TreeBench, request_type: Any
+) -> None:
+    """B-53: its mailbox is kept until then, and its messages are dead letters afterwards."""
+    top = bench.tree(bench.specs("ab"), backoff=Backoff(min=0.05, jitter=0.0))
+    ref = bench.child("a")
+    bench.fail("a")
+    bench.event_of(RestartDelayed, "a")
+    info = bench.infos()["a"]
+    assert (info.state, info.incarnation, info.ref) == (RESTARTING, 1, ref)
+    assert top.ask(CountChildren(), timeout=LIMIT).restarting == 1
+    assert top.ask(request_type("a"), timeout=LIMIT) is None
+    bench.gone("a")
+    bench.until(lambda: not ref.is_alive)
+    bench.pass_time(0.08)
+    assert bench.lines() == ["a start", "b start"]
+    if request_type is TerminateChild:
+        assert bench.infos()["a"].state == STOPPED
+        top.ask(RestartChild("a"), timeout=LIMIT)
+        bench.up("a", 1)
+    else:
+        assert list(bench.infos()) == ["b"]
+        top.ask(StartChild(bench.spec("a")), timeout=LIMIT)
+        bench.stands({"b": (RUNNING, 1), "a": (RUNNING, 1)})
+
+
+def test_the_policy_for_the_most_specific_type_decides(bench: TreeBench) -> None:
+    """B-54."""
+    policy = {Exception: "end", LookupError: "restart", KeyError: "end", BaseException: "escalate"}
+    bench.tree(bench.specs("abc", policy=policy))
+    bench.fail("a", IndexError())  # a LookupError
+    bench.up("a", 2)
+    bench.fail("b", KeyError())
+    bench.fail("c", ValueError())
+    bench.until(lambda: [info.state for info in bench.infos().values()].count(STOPPED) == 2)
+    assert [info.state for info in bench.infos().values()] == [RUNNING, STOPPED, STOPPED]
+    bench.fail("a", LookupError())
+    bench.up("a", 3)
+    bench.gone("b")
+
+
+def test_the_policy_of_the_child_is_asked_before_that_of_the_supervisor(
+    bench: TreeBench,
+) -> None:
+    """B-54: also where the outer one is more specific; what the inner does not know it passes."""
+    inner = {LookupError: "restart"}
+    outer = {KeyError: "end", ValueError: "end"}
+    bench.tree([*bench.specs("ab", policy=inner), *bench.specs("cd")], policy=outer)
+    bench.fail("a", KeyError())
+    bench.up("a", 2)
+    bench.fail("b", ValueError())
+    bench.until(lambda: bench.infos()["b"].state == STOPPED)
+    bench.fail("c", KeyError())
+    bench.until(lambda: bench.infos()["c"].state == STOPPED)
+    bench.fail("d", OSError())  # of which nobody says anything: as its spec has it
+    bench.up("d", 2)
+
+
+def test_a_policy_that_escalates_makes_the_supervisor_fault(bench: TreeBench) -> None:
+    """B-54: which its own supervisor sees, and that one's policy is asked then."""
+    sub = ComponentSupervisor(bench.specs("ab"), policy={KeyError: "escalate"})
+    bench.tree(
+        [ChildSpec(id="sub", factory=sub, policy={KeyError: "restart"}, restart="transient")],
+        policy={KeyError: "end"},
+    )
+    assert bench.lines() == ["a start", "b start"]
+    bench.fail("sub/a", KeyError())
+    bench.stands({"sub": (RUNNING, 2)})
+    assert bench.states("sub") == {"a": (RUNNING, 2), "b": (RUNNING, 2)}
+    assert bench.lines() == ["b kill parent", "a start", "b start"]
+
+
+DOWN: dict[str, Callable[[TreeBench, Any, str], object]] = {
+    "fault": lambda bench, top, name: bench.fail(name),
+    "kill_self": lambda bench, top, name: bench.quit(name),
+    "TerminateChild": lambda bench, top, name: top.ask(TerminateChild(name), timeout=LIMIT),
+    "system.kill": lambda bench, top, name: bench.system.kill(bench.child(name)).result(LIMIT),
+    "Unrecoverable": lambda bench, top, name: bench.fail(name, BufferError()),
+    "end": lambda bench, top, name: bench.fail(name),
+    "ignore": lambda bench, top, name: bench.fail(name),
+    "escalate": lambda bench, top, name: bench.fail(name),
+}
+"""How a child goes down; the last three by what its recovery function answers."""
