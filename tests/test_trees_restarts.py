@@ -44,11 +44,14 @@ from kompyct.events import (
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
 from tests.process.components import Get, Notes
-from tests.tree_bench import BACKENDS, TreeBench
+from tests.tree_bench import BACKENDS, PLENTY, TreeBench
 from tests.tree_parts import (
     Switch,
     again,
+    ended,
+    escalated,
     fail_once,
+    ignored,
     made_unless,
     meet,
     note_and_fail_if,
@@ -644,7 +647,7 @@ def test_a_policy_that_escalates_makes_the_supervisor_fault(bench: TreeBench) ->
 DOWN: dict[str, Callable[[TreeBench, Any, str], object]] = {
     "fault": lambda bench, top, name: bench.fail(name),
     "kill_self": lambda bench, top, name: bench.quit(name),
-    "TerminateChild": lambda bench, top, name: top.ask(TerminateChild(name), timeout=LIMIT),
+    "TerminateChild": lambda bench, top, name: top.ask(TerminateChild(name[-1]), timeout=LIMIT),
     "system.kill": lambda bench, top, name: bench.system.kill(bench.child(name)).result(LIMIT),
     "Unrecoverable": lambda bench, top, name: bench.fail(name, BufferError()),
     "end": lambda bench, top, name: bench.fail(name),
@@ -652,3 +655,78 @@ DOWN: dict[str, Callable[[TreeBench, Any, str], object]] = {
     "escalate": lambda bench, top, name: bench.fail(name),
 }
 """How a child goes down; the last three by what its recovery function answers."""
+
+ANSWERS = {"end": ended, "ignore": ignored, "escalate": escalated}
+STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "dynamic")
+COMES_BACK = {
+    ("permanent", "fault"),
+    ("permanent", "kill_self"),
+    ("transient", "fault"),
+}
+"""OTP's table: a permanent child always comes back, a transient one if it ended abnormally, a
+temporary one never. What was told to end stays down (B-33), and what its recovery function or the
+class of its fault ends does so for good, as if it had been told (S-07)."""
+
+GOES_WITH_IT = {
+    "one_for_one": "",
+    "one_for_all": "ac",
+    "rest_for_one": "c",
+    "dynamic": "",
+}
+"""Which of a and c are restarted with b."""
+
+
+def three(bench: TreeBench, restart: Any, end: str, strategy: Any) -> Any:
+    """A supervisor "sub" of a, b and c that may fault, and what is expected of b."""
+    given = {"recovery": ANSWERS[end]} if end in ANSWERS else {}
+    specs = [bench.spec("a"), bench.spec("b", restart=restart, **given), bench.spec("c")]
+    is_dynamic = strategy == "dynamic"
+    sub = ComponentSupervisor([] if is_dynamic else specs, strategy, restart_limit=PLENTY)
+    bench.tree([ChildSpec(id="sub", factory=sub)])
+    ref = bench.child("sub")
+    if is_dynamic:
+        for spec in specs:
+            ref.ask(StartChild(spec), timeout=LIMIT)
+    return ref
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("end", DOWN)
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+def test_how_a_child_goes_down_its_restart_type_and_the_strategy_decide(
+    bench: TreeBench, restart: str, end: str, strategy: str
+) -> None:
+    """B-30 to B-39: every combination, by OTP's table and S-07."""
+    ref = three(bench, restart, end, strategy)
+    old = {name: bench.child(f"sub/{name}") for name in "abc"}
+    DOWN[end](bench, ref, "sub/b")
+    if end == "escalate":
+        # The supervisor faults, and its own restarts it: all children it was declared with.
+        bench.stands({"sub": (RUNNING, 2)})
+        declared = "" if strategy == "dynamic" else "abc"
+        assert [info.state for info in bench.infos("sub").values()] == [RUNNING] * len(declared)
+        assert list(bench.infos("sub")) == list(declared)
+        if strategy == "dynamic":
+            bench.until(lambda: not any(child.is_alive for child in old.values()))
+        return
+    expected = {}
+    is_back = (restart, end) in COMES_BACK
+    for name in "abc":
+        if name == "b" and is_back:
+            expected[name] = (RUNNING, 2)
+        elif name == "b":
+            if strategy == "dynamic" or restart == "temporary":
+                continue  # nothing is left of it
+            expected[name] = (STOPPED, 0)
+        else:
+            is_restarted = is_back and name in GOES_WITH_IT[strategy]
+            expected[name] = (RUNNING, 2 if is_restarted else 1)
+    bench.stands(expected, "sub")
+    if is_back:
+        assert {name: bench.child(f"sub/{name}") for name in "abc"} == old
+    else:
+        bench.until(lambda: not old["b"].is_alive)
+        assert bench.child("sub/b") is None
+    assert old["a"].is_alive
+    assert old["c"].is_alive
+    assert bench.states() == {"sub": (RUNNING, 1)}
