@@ -36,6 +36,7 @@ class TreeBench(Bench):
         super().__init__(backend, **options)
         self.notes = notes
         self.top = ""
+        self.asker: Any = None  # of a test
 
     def begin(self, notes: Notes) -> None:
         """Begin with another test."""
@@ -85,7 +86,12 @@ class TreeBench(Bench):
         """What a supervisor says of its children."""
         ref = self.child(path) if path else self.system.find(self.top)
         assert ref is not None
-        return {info.id: info for info in ref.ask(WhichChildren(), timeout=LIMIT)}
+        return {info.id: info for info in self.infos_of(ref)}
+
+    @staticmethod
+    def infos_of(ref: Any) -> tuple[ChildInfo, ...]:
+        """What that supervisor says of its children, some of which may have no id."""
+        return ref.ask(WhichChildren(), timeout=LIMIT)  # type: ignore[no-any-return]
 
     def states(self, path: str = "") -> dict[str | None, tuple[str, int]]:
         """State and incarnation of each child, in start order."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kompyct import Component, FaultClass, FaultContext, RecoveryHandler
-from tests.process.components import PATIENCE, Do, Get, Notes
+from tests.process.components import PATIENCE, Do, Gate, Get, Notes
 
 Recovery = Callable[[FaultContext[Any]], RecoveryHandler]
 
@@ -160,3 +160,8 @@ def ignored(fault: FaultContext[Any]) -> RecoveryHandler:
 def escalated(fault: FaultContext[Any]) -> RecoveryHandler:
     """Is for the supervisor."""
     return fault.escalate()
+
+
+def wait_for(gate: Gate, component: Any) -> None:
+    """A hook that waits."""
+    gate.wait()
