@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ from kompyct.errors import (
     ChildRunningError,
     ComponentCreateError,
     ComponentDestroyedError,
+    ComponentFaultError,
     SupervisorEndingError,
     UnhandledMessageError,
 )
@@ -55,7 +57,7 @@ from kompyct.events import (
 )
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
-from tests.process.components import Do, Gate, Get, Notes
+from tests.process.components import Do, Gate, Get, Notes, pid
 from tests.tree_bench import BACKENDS, PLENTY, TreeBench
 from tests.tree_parts import (
     Switch,
@@ -63,6 +65,7 @@ from tests.tree_parts import (
     ended,
     escalated,
     fail_if,
+    fail_now,
     fail_once,
     ignored,
     made_unless,
@@ -752,6 +755,92 @@ def test_how_a_child_goes_down_its_restart_type_and_the_strategy_decide(
     assert old["a"].is_alive
     assert old["c"].is_alive
     assert bench.states() == {"sub": (RUNNING, 1)}
+
+
+# -- ends and faults that come together -----------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="F2: it comes back, or is left as running for ever")
+@pytest.mark.parametrize(
+    ("end", "recovery"),
+    [("system.kill", None), ("system.kill", again), ("TerminateChild", None)],
+)
+def test_a_child_whose_on_kill_raises_is_down_all_the_same(
+    bench: TreeBench, recovery: Any, end: str
+) -> None:
+    """B-33: it was told to end, so it does not come back, whatever its recovery would do."""
+    specs = [bench.spec("a", hooks={"kill": fail_now}, recovery=recovery), bench.spec("b")]
+    top = bench.tree(specs, "one_for_all")
+    ref = bench.child("a")
+    begun = bench.now()
+    if end == "system.kill":
+        with pytest.raises(ComponentFaultError, match="OSError"):
+            bench.system.kill(ref).result(1.0)
+    else:
+        assert top.ask(TerminateChild("a"), timeout=LIMIT) is None
+    assert bench.now() - begun < 1.0
+    bench.stands({"a": (STOPPED, 0), "b": (RUNNING, 1)})
+    assert not ref.is_alive
+
+
+def test_a_group_restart_that_waits_is_not_lost_when_another_child_faults(
+    bench: TreeBench,
+) -> None:
+    """B-37: nor by that of a child that was added meanwhile."""
+    backoff = Backoff(min=0.05, jitter=0.0)
+    top = bench.tree(bench.specs("abc"), "rest_for_one", backoff=backoff)
+    bench.fail("a")
+    bench.until(lambda: bench.states()["b"][0] == STOPPED)
+    top.ask(StartChild(bench.spec("d")), timeout=LIMIT)
+    bench.fail("d")
+    bench.until(lambda: bench.states()["d"][1] == 2)
+    bench.pass_time(0.12)
+    assert [info.state for info in bench.infos().values()] == [RUNNING] * 4
+    assert [info.incarnation for info in bench.infos().values()][:3] == [2] * 3
+
+
+def test_a_temporary_sibling_that_faults_while_it_is_to_be_stopped_is_not_brought_back(
+    bench: TreeBench, tmp_path: Path
+) -> None:
+    """B-39: it is gone before its turn to be stopped has come."""
+    if bench.manual:
+        pytest.skip("one thread runs everything: while a hook runs, nothing else faults")
+    gate = Gate(str(tmp_path / "gate"))
+    bench.tree(
+        [
+            *bench.specs("a"),
+            *bench.specs("x", restart="temporary"),
+            bench.spec("z", hooks={"kill": partial(wait_for, gate)}),
+        ],
+        "one_for_all",
+    )
+    ref = bench.child("x")
+    bench.fail("a")
+    bench.until(lambda: "z kill sibling" in bench.notes.lines())
+    bench.fail("x")
+    bench.event_of(ComponentFaulted, "x")
+    bench.until(lambda: "x" not in bench.infos() or bench.infos()["x"].state == STOPPED)
+    gate.open()
+    bench.until(lambda: bench.infos()["z"].incarnation == 2)
+    bench.until(lambda: bench.infos()["z"].state == RUNNING)
+    assert bench.states() == {"a": (RUNNING, 2), "z": (RUNNING, 2)}
+    assert not ref.is_alive
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+def test_a_process_that_is_killed_is_a_fault_of_its_component(
+    bench: TreeBench, restart: str
+) -> None:
+    """B-31, B-32: as one that raises: only a temporary one stays away."""
+    if bench.backend != "process":
+        pytest.skip("only a component in a process of its own has one that can be killed")
+    bench.tree([*bench.specs("a", restart=restart), *bench.specs("b")], "rest_for_one")
+    os.kill(bench.child("a").ask(Do(pid), timeout=LIMIT), signal.SIGKILL)
+    if restart == "temporary":
+        bench.stands({"b": (RUNNING, 1)})
+    else:
+        bench.stands({"a": (RUNNING, 2), "b": (RUNNING, 2)})
+        assert bench.lines() == ["a start", "b start", "b kill sibling", "a start", "b start"]
 
 
 # -- what is asked of a supervisor ---------------------------------------------------------------

@@ -15,6 +15,7 @@ from kompyct import (
     State,
     WhichChildren,
 )
+from kompyct.clock import SECOND
 from kompyct.events import Event
 from tests.conftest import LIMIT, Bench
 from tests.process.components import Do, Notes
@@ -129,6 +130,10 @@ class TreeBench(Bench):
     def quit(self, path: str) -> None:
         """Have a component end by itself."""
         self.child(path).tell(Do(quit_now))
+
+    def now(self) -> float:
+        """Seconds on the system's clock, which in virtual time is that."""
+        return self.system.clock.now() / SECOND
 
     def up(self, path: str, incarnation: int) -> None:
         """Wait until that incarnation runs, and its supervisor knows."""

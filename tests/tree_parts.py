@@ -165,3 +165,8 @@ def escalated(fault: FaultContext[Any]) -> RecoveryHandler:
 def wait_for(gate: Gate, component: Any) -> None:
     """A hook that waits."""
     gate.wait()
+
+
+def fail_now(component: Any) -> None:
+    """A hook that raises."""
+    raise OSError("as planned")
