@@ -827,6 +827,45 @@ def test_a_temporary_sibling_that_faults_while_it_is_to_be_stopped_is_not_brough
     assert not ref.is_alive
 
 
+TOGETHER = [
+    ("restart, terminate", (STOPPED, 0)),
+    ("restart, terminate, restart", (RUNNING, 1)),
+    ("delete, start, terminate", (STOPPED, 0)),
+    ("delete, start, terminate, restart", (RUNNING, 1)),
+]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="F16: the next one is made when the first is gone, for ever"
+)
+@pytest.mark.parametrize(("words", "expected"), TOGETHER)
+def test_a_child_may_be_told_to_end_before_the_one_before_it_is_gone(
+    tmp_path: Path, words: str, expected: tuple[str, int]
+) -> None:
+    """B-33: what comes last counts. Virtual time only: elsewhere it is a race."""
+    bench = TreeBench("manual", Notes(str(tmp_path / "notes")))
+    requests: list[Any] = []
+
+    def ask_all(component: Any) -> None:
+        while requests:
+            top.tell(requests.pop(0))
+
+    spec = bench.spec("a", restart="transient", hooks={"kill": ask_all})
+    top = bench.tree([spec, *bench.specs("b")])
+    made = {
+        "restart": RestartChild("a"),
+        "terminate": TerminateChild("a"),
+        "delete": DeleteChild("a"),
+        "start": StartChild(spec),
+    }
+    requests.extend(made[word] for word in words.split(", "))
+    bench.quit("a")
+    bench.settle()
+    assert bench.states()["a"] == expected
+    assert (bench.child("a") is not None) == (expected[0] == RUNNING)
+    bench.system.shutdown(timeout=10.0)
+
+
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 def test_a_process_that_is_killed_is_a_fault_of_its_component(
     bench: TreeBench, restart: str
