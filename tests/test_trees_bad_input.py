@@ -9,7 +9,6 @@ import copy
 import datetime
 import math
 import pickle
-import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
@@ -114,6 +113,9 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any], type[KompyctError], list[s
     (spec, {"inline_asks": 1}, ArgumentTypeError, ["inline_asks", "1", "True or False"]),
     (spec, {"standby": None}, ArgumentTypeError, ["standby", "None", "True or False"]),
     (spec, {"overlap": "no"}, ArgumentTypeError, ["overlap", "'no'", "True or False"]),
+    (spec, {"poison_after": 0}, ArgumentError, ["poison_after", "0"]),
+    (spec, {"poison_after": True}, ArgumentTypeError, ["poison_after", "True", "whole"]),
+    (spec, {"poison_after": "3"}, ArgumentTypeError, ["poison_after", "'3'", "whole"]),
     (spec, {"time_limit": 0}, ArgumentError, ["time_limit", "0", "> 0"]),
     (spec, {"time_limit": "1 s"}, ArgumentTypeError, ["time_limit", "'1 s'", "number"]),
     (spec, {"memory_limit": 0}, ArgumentError, ["memory_limit", "0"]),
@@ -187,7 +189,7 @@ def test_what_makes_no_sense_is_refused_with_field_value_and_choices(case: Any) 
     message = str(raised.value)
     for word in words:
         assert word in message
-    assert len(message) < 400
+    assert len(message) < 600
 
 
 HUGE = [
@@ -200,7 +202,6 @@ HUGE = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="F10: accepted, or a bare OverflowError; breaks later")
 @pytest.mark.parametrize(("make", "fields", "field"), HUGE)
 def test_times_that_no_clock_can_wait_for_are_refused(
     make: Any, fields: dict[str, Any], field: str
@@ -256,7 +257,6 @@ def test_a_declaration_cannot_be_changed() -> None:
         declared.children[0].restart = Restart.TEMPORARY  # type: ignore[misc]
 
 
-@pytest.mark.xfail(strict=True, reason="F8: AttributeError, a supervisor is immutable")
 @pytest.mark.parametrize(
     "twin", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
 )
@@ -269,7 +269,6 @@ def test_a_declaration_can_be_copied_and_sent(twin: Callable[[Any], Any]) -> Non
     assert [child.id for child in copied.children] == ["a"]
 
 
-@pytest.mark.xfail(strict=True, reason="F9: unhashable, because of the policy")
 def test_specs_that_are_equal_have_one_hash() -> None:
     """They are frozen, and look hashable."""
     assert hash(spec(policy={KeyError: "end"})) == hash(spec(policy={KeyError: "end"}))
@@ -312,7 +311,6 @@ MEANINGLESS = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="F6: accepted; inline_asks breaks every request")
 @pytest.mark.parametrize("option", MEANINGLESS, ids=str)
 def test_what_means_nothing_for_a_supervisor_is_refused(option: dict[str, Any]) -> None:
     """It runs no code of users."""
@@ -323,7 +321,6 @@ def test_what_means_nothing_for_a_supervisor_is_refused(option: dict[str, Any]) 
         ChildSpec(id="sub", factory=ComponentSupervisor(), **option)
 
 
-@pytest.mark.xfail(strict=True, reason="F7: taken for a supervisor")
 def test_a_component_may_have_an_attribute_of_that_name() -> None:
     """`is_supervisor` of a component is none of ours."""
     with TestSystem() as system:
@@ -382,17 +379,19 @@ def test_only_a_supervisor_can_do_without_what_is_not_needed() -> None:
         assert system.tree().children == ()
 
 
-def test_a_tree_may_be_deep() -> None:
-    """300 levels are more than anybody writes."""
+def test_a_tree_may_be_deep_and_one_too_deep_is_refused_where_it_is_written() -> None:
+    """A hundred levels are more than anybody writes; the message says how many there are."""
     tree = ComponentSupervisor([spec()])
-    for _ in range(300):
+    for _ in range(99):
         tree = ComponentSupervisor([ChildSpec(id="s", factory=tree)])
     with TestSystem() as system:
         top = system.create(tree, name="top")
         system.start(top).result()
-        leaf = system.find("top/" + "s/" * 300 + "a")
+        leaf = system.find("top/" + "s/" * 99 + "a")
         assert leaf is not None
         assert leaf.is_alive
+        assert leaf.path == "top" + "/s" * 99 + "/a"
         system.kill(top).result()
         assert not leaf.is_alive
-        assert re.fullmatch(r"top(/s){300}/a", leaf.path)
+    with pytest.raises(ArgumentError, match="101 levels.*100"):
+        ComponentSupervisor([ChildSpec(id="s", factory=tree)])

@@ -760,7 +760,6 @@ def test_how_a_child_goes_down_its_restart_type_and_the_strategy_decide(
 # -- ends and faults that come together -----------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="F2: it comes back, or is left as running for ever")
 @pytest.mark.parametrize(
     ("end", "recovery"),
     [("system.kill", None), ("system.kill", again), ("TerminateChild", None)],
