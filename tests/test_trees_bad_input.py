@@ -393,5 +393,5 @@ def test_a_tree_may_be_deep_and_one_too_deep_is_refused_where_it_is_written() ->
         assert leaf.path == "top" + "/s" * 99 + "/a"
         system.kill(top).result()
         assert not leaf.is_alive
-    with pytest.raises(ArgumentError, match="101 levels.*100"):
+    with pytest.raises(ArgumentError, match=r"101 levels.*100"):
         ComponentSupervisor([ChildSpec(id="s", factory=tree)])
