@@ -62,6 +62,7 @@ from tests.tree_bench import BACKENDS, PLENTY, TreeBench
 from tests.tree_parts import (
     Switch,
     again,
+    ask_for,
     ended,
     escalated,
     fail_if,
@@ -379,6 +380,29 @@ def test_dynamic_children_are_stopped_side_by_side(bench: TreeBench, tmp_path: P
     assert sorted(bench.lines()[8:]) == [f"{name} kill parent" for name in "abcdefgh"]
 
 
+def test_a_group_restart_starts_also_what_had_been_told_to_end(bench: TreeBench) -> None:
+    """B-33, B-36: OTP starts every spec of the group; rest_for_one those from there on."""
+    top = bench.tree(bench.specs("abc"), "rest_for_one")
+    for name in "ac":
+        top.ask(TerminateChild(name), timeout=LIMIT)
+    bench.fail("b")
+    bench.stands({"a": (STOPPED, 0), "b": (RUNNING, 2), "c": (RUNNING, 1)})
+
+
+def test_a_child_that_was_added_belongs_to_the_group_and_is_its_last(bench: TreeBench) -> None:
+    """B-36: also if it is added again after it was deleted."""
+    top = bench.tree(bench.specs("ab"), "one_for_all")
+    top.ask(StartChild(bench.spec("c")), timeout=LIMIT)
+    top.ask(TerminateChild("a"), timeout=LIMIT)
+    top.ask(DeleteChild("a"), timeout=LIMIT)
+    top.ask(StartChild(bench.spec("a")), timeout=LIMIT)
+    bench.lines()
+    bench.fail("c")
+    bench.stands({"b": (RUNNING, 2), "c": (RUNNING, 2), "a": (RUNNING, 2)})
+    expected = ["a kill sibling", "b kill sibling", "b start", "c start", "a start"]
+    assert bench.lines() == expected
+
+
 # -- restart limit -------------------------------------------------------------------------------
 
 
@@ -502,6 +526,66 @@ def test_the_end_is_prompt_while_a_child_fails_to_restart_again_and_again(
     assert bench.lines() == []  # it is over
 
 
+def test_only_restarts_count(bench: TreeBench) -> None:
+    """B-43: not the end of what does not come back, whatever it ended by."""
+    children = [
+        *bench.specs("a", restart="temporary"),
+        *bench.specs("b", restart="transient"),
+        *bench.specs("c"),
+    ]
+    limited(bench, RestartLimit(0, 60.0), children=children)
+    bench.fail("sub/a")
+    bench.quit("sub/b")
+    bench.fail("sub/c", BufferError())
+    bench.stands({"b": (STOPPED, 0), "c": (STOPPED, 0)}, "sub")
+    ref = bench.child("sub")
+    ref.ask(RestartChild("c"), timeout=LIMIT)
+    bench.system.kill(bench.child("sub/c")).result(LIMIT)
+    ref.ask(RestartChild("c"), timeout=LIMIT)
+    ref.ask(TerminateChild("c"), timeout=LIMIT)
+    assert bench.states() == {"sub": (RUNNING, 1)}
+    assert not bench.of(RestartLimitReached, "sub")
+
+
+def test_a_permanent_child_that_ends_normally_again_and_again_reaches_the_limit(
+    bench: TreeBench,
+) -> None:
+    """B-43: in OTP every restart counts; what is said of the cause is true then."""
+    limited(bench, RestartLimit(1, 60.0))
+    bench.quit("sub/a")
+    bench.up("sub/a", 2)
+    bench.quit("sub/a")
+    bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+    assert "NoneType" not in str(bench.event_of(RestartLimitReached, "sub"))
+
+
+def test_a_supervisor_that_is_told_no_limit_has_that_of_otp(bench: TreeBench) -> None:
+    """B-43: one restart in five seconds."""
+    sub = ComponentSupervisor(bench.specs("a"))
+    bench.tree([ChildSpec(id="sub", factory=sub, restart="transient")])
+    bench.fail("sub/a")
+    bench.up("sub/a", 2)
+    bench.fail("sub/a")
+    bench.until(lambda: bench.infos()["sub"].state == STOPPED)
+    reached = bench.event_of(RestartLimitReached, "sub")
+    assert (reached.max_restarts, reached.within) == (1, 5.0)
+
+
+def test_a_dynamic_supervisor_ends_all_its_children_at_its_limit(bench: TreeBench) -> None:
+    """B-43: side by side; if it comes back it has none of them (B-41)."""
+    sub = ComponentSupervisor(strategy="dynamic", restart_limit=RestartLimit(1, 60.0))
+    bench.tree([ChildSpec(id="sub", factory=sub)])
+    ref = bench.child("sub")
+    refs = [ref.ask(StartChild(spec), timeout=LIMIT) for spec in bench.specs("abc")]
+    bench.fail("sub/a")
+    bench.up("sub/a", 2)
+    bench.fail("sub/b")
+    bench.stands({"sub": (RUNNING, 2)})
+    assert bench.states("sub") == {}
+    bench.until(lambda: not any(ref.is_alive for ref in refs))
+    assert sorted(bench.lines()[4:]) == ["a kill parent", "c kill parent"]
+
+
 # -- budgets, backoff, policies ------------------------------------------------------------------
 
 
@@ -588,6 +672,43 @@ def test_of_a_group_restart_all_wait_until_the_delay_is_over(bench: TreeBench) -
     expected = ["c kill sibling", "a kill sibling", "a start", "b start", "c start"]
     assert bench.lines() == expected
     assert not bench.of(RestartDelayed, "a")
+
+
+@pytest.mark.parametrize("request_type", [TerminateChild, DeleteChild])
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_a_request_that_cancels_a_restart_does_not_keep_the_others_down(
+    bench: TreeBench, strategy: str, request_type: Any
+) -> None:
+    """B-53: the siblings went down for nothing, and come back without it."""
+    top = bench.tree(bench.specs("abc"), strategy, backoff=Backoff(min=0.05, jitter=0.0))
+    bench.fail("a")
+    bench.until(lambda: [info.state for info in bench.infos().values()].count(STOPPED) == 2)
+    assert top.ask(request_type("a"), timeout=LIMIT) is None
+    left = {"b": (RUNNING, 2), "c": (RUNNING, 2)}
+    is_kept = request_type is TerminateChild
+    bench.stands({"a": (STOPPED, 0), **left} if is_kept else left)
+    bench.pass_time(0.08)
+    assert bench.lines() == [
+        *("a start", "b start", "c start"),
+        *("c kill sibling", "b kill sibling", "b start", "c start"),
+    ]
+
+
+def test_a_sibling_that_is_told_to_end_while_all_wait_stays_down(bench: TreeBench) -> None:
+    """B-53: and so does one that is deleted, of which nothing is left."""
+    top = bench.tree(bench.specs("abcd"), "one_for_all", backoff=Backoff(min=0.1, jitter=0.0))
+    refs = {name: bench.child(name) for name in "abcd"}
+    bench.fail("b")
+    bench.until(lambda: [info.state for info in bench.infos().values()].count(STOPPED) == 3)
+    with pytest.raises(ChildRestartingError, match="'a'"):
+        top.ask(RestartChild("a"), timeout=LIMIT)
+    top.ask(TerminateChild("a"), timeout=LIMIT)
+    with pytest.raises(ChildRestartingError, match="'c'"):  # which is about to start
+        top.ask(DeleteChild("c"), timeout=LIMIT)
+    top.ask(TerminateChild("c"), timeout=LIMIT)
+    top.ask(DeleteChild("c"), timeout=LIMIT)
+    bench.stands({"a": (STOPPED, 0), "b": (RUNNING, 2), "d": (RUNNING, 2)})
+    assert [refs[name].is_alive for name in "abcd"] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("request_type", [TerminateChild, DeleteChild])
@@ -1199,3 +1320,30 @@ def test_a_supervisor_cannot_be_paused(bench: TreeBench) -> None:
     with pytest.raises(ArgumentError, match="is a supervisor, which cannot be paused"):
         bench.system.stop(top).result(LIMIT)
     assert bench.states() == {"a": (RUNNING, 1)}
+
+
+def test_a_child_may_ask_its_own_supervisor(bench: TreeBench) -> None:
+    """Also from a process of its own: specs, trees, refs, answers and errors travel."""
+    top = bench.tree(bench.specs("ab"))
+    child = bench.child("a")
+
+    def ask(request: Any) -> Any:
+        return child.ask(Do(ask_for, (top, request)), timeout=LIMIT)
+
+    tree = ComponentSupervisor(bench.specs("xy"), "one_for_all", policy={KeyError: "end"})
+    assert ask(StartChild(ChildSpec(id="t", factory=tree))) == bench.child("t")
+    assert ask(StartChild(bench.spec("c"))) == bench.child("c")
+    with pytest.raises(ChildAlreadyStartedError, match="'c', which is running"):
+        ask(StartChild(bench.spec("c")))
+    assert ask(TerminateChild("c")) is None
+    with pytest.raises(ChildNotFoundError, match="'z'"):
+        ask(TerminateChild("z"))
+    infos = ask(WhichChildren())
+    assert [(info.id, info.state) for info in infos] == [
+        *(("a", RUNNING), ("b", RUNNING)),
+        *(("t", RUNNING), ("c", STOPPED)),
+    ]
+    assert [info.ref for info in infos] == [child, bench.child("b"), bench.child("t"), None]
+    assert ask(CountChildren()).supervisors == 1
+    bench.fail("t/x")
+    bench.stands({"x": (RUNNING, 2), "y": (RUNNING, 2)}, "t")

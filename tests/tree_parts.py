@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kompyct import Component, FaultClass, FaultContext, RecoveryHandler
+from kompyct import Component, ComponentRef, FaultClass, FaultContext, RecoveryHandler
 from tests.process.components import PATIENCE, Do, Gate, Get, Notes
 
 Recovery = Callable[[FaultContext[Any]], RecoveryHandler]
@@ -170,3 +170,8 @@ def wait_for(gate: Gate, component: Any) -> None:
 def fail_now(component: Any) -> None:
     """A hook that raises."""
     raise OSError("as planned")
+
+
+def ask_for(component: Any, ref: ComponentRef[Any], request: Any) -> Any:
+    """What somebody else answers."""
+    return ref.ask(request, timeout=PATIENCE)
