@@ -175,3 +175,9 @@ def fail_now(component: Any) -> None:
 def ask_for(component: Any, ref: ComponentRef[Any], request: Any) -> Any:
     """What somebody else answers."""
     return ref.ask(request, timeout=PATIENCE)
+
+
+def wait_if(switch: Switch, gate: Gate, component: Any) -> None:
+    """A hook that waits while the switch is on."""
+    if switch.is_on:
+        gate.wait()
