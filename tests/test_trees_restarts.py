@@ -491,6 +491,21 @@ def test_a_group_restart_counts_once(bench: TreeBench) -> None:
     assert len(bench.of(RestartLimitReached, "sub")) == 1
 
 
+def test_siblings_that_fault_together_are_one_group_restart(tmp_path: Path) -> None:
+    """B-46: OTP takes down the others whether or not they have fallen by themselves meanwhile.
+
+    Virtual time only: elsewhere the second may fault in its next incarnation.
+    """
+    bench = TreeBench("manual", Notes(str(tmp_path / "notes")))
+    limited(bench, RestartLimit(1, 60.0), strategy="one_for_all")
+    for name in "abc":
+        bench.fail(f"sub/{name}")
+    bench.settle()
+    assert bench.states() == {"sub": (RUNNING, 1)}
+    assert bench.states("sub") == {name: (RUNNING, 2) for name in "abc"}
+    bench.system.shutdown()
+
+
 def test_a_restart_that_fails_to_start_counts(bench: TreeBench, switch: Switch) -> None:
     """B-47: so a child that can no longer start exhausts the limit: tried as often as that."""
 
