@@ -930,8 +930,7 @@ def test_a_group_restart_that_waits_is_not_lost_when_another_child_faults(
     top.ask(StartChild(bench.spec("d")), timeout=LIMIT)
     bench.fail("d")
     bench.until(lambda: bench.states()["d"][1] == 2)
-    bench.pass_time(0.12)
-    assert [info.state for info in bench.infos().values()] == [RUNNING] * 4
+    bench.until(lambda: [info.state for info in bench.infos().values()] == [RUNNING] * 4)
     assert [info.incarnation for info in bench.infos().values()][:3] == [2] * 3
 
 
