@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from kompyct.strategy import Key
     from kompyct.supervising import SupervisorCell
 
-FOR_EVER = 1e7
-"""Seconds that nobody waits for: four months."""
+FOR_EVER = 1e6
+"""Seconds that nobody waits for: eleven days. In milliseconds still a C int, as `poll` wants."""
 
 FORCE = SECOND // 2
 """How long a child that was told to end without any hook may take before it is left behind."""
