@@ -93,7 +93,8 @@ class RemoteCell(Cell):
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """See `Cell.signal`; what is to end the handling of messages is seen there at once."""
-        ends = obey in (signals.kill, signals.suspend) and arguments[2:3] != (True,)
+        waits = obey is signals.kill and arguments[2:3] == (True,)  # for what is in the mailbox
+        ends = obey in (signals.kill, signals.suspend) and not waits
         stand_in = self.newest
         if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
