@@ -11,7 +11,7 @@ from kompyct.ending import bury, close_kept
 from kompyct.errors import RestartingError, is_callers
 from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State, Status
-from kompyct.messages import Envelope, OnRestart, on_restart
+from kompyct.messages import NOBODY, Envelope, OnRestart, on_restart
 from kompyct.poison import counted, faults_of, set_aside
 from kompyct.registration import Registration
 from kompyct.reports import (
@@ -194,6 +194,7 @@ def _settle_queued(cell: Cell, facts: Facts, comes_back: bool) -> None:
         types, waiting = cell.types(known)
         history.looked_at = cell.handled + waiting
         refused = any(on_restart(kind) in (DROP, FAIL) for kind in types)
+        refused = refused or (Envelope in types and _has_unwanted_event(cell))
     if not has_asks and not refused:
         return
     queued = cell.take_all()
@@ -203,6 +204,15 @@ def _settle_queued(cell: Cell, facts: Facts, comes_back: bool) -> None:
         kept = _refuse_tells(cell, kept, facts)
     cell.put_back(kept)
     history.looked_at = cell.handled + len(kept)
+
+
+def _has_unwanted_event(cell: Cell) -> bool:
+    """Whether an event for a port is queued whose type wants to be refused."""
+    box = cell.box if type(cell.box) is list else cell.box.every()
+    return any(
+        type(message) is Envelope and message.done is NOBODY and _wants(message) in (DROP, FAIL)
+        for message in (*box, *(cell.backlog or ()))
+    )
 
 
 def _refuse_tells(cell: Cell, waiting: list[Any], facts: Facts) -> list[Any]:

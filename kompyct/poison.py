@@ -16,7 +16,7 @@ from kompyct.errors import ArgumentError, ArgumentTypeError, PoisonMessageError
 from kompyct.events import MessageSetAside
 from kompyct.facts import Report, Text
 from kompyct.faults import REPORT_WAIT, FaultContext
-from kompyct.messages import NOBODY, Envelope
+from kompyct.messages import NOBODY, Envelope, arrival_at, arriving, port_of
 from kompyct.ref import ComponentRef, ref_to
 from kompyct.reports import identity
 
@@ -39,6 +39,7 @@ class PoisonMessage:
         faults: at how many it was in hand.
         error: the type of what was raised at the last.
         time: of the last, in seconds on the system's clock.
+        port: the name of the port that it came to, if it was an event for one.
     """
 
     number: int
@@ -49,6 +50,7 @@ class PoisonMessage:
     error: str
     time: float
     _report: Report = field(repr=False)
+    port: str | None = None
 
     @property
     def traceback(self) -> str:
@@ -57,7 +59,7 @@ class PoisonMessage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         told = (self.number, self.path, self.ref, self.message, self.faults, self.error, self.time)
-        return PoisonMessage, (*told, Text(self.traceback))
+        return PoisonMessage, (*told, Text(self.traceback), self.port)
 
 
 class PoisonList:
@@ -115,7 +117,10 @@ class PoisonList:
         try:
             if not poison.ref.is_alive:
                 raise poison.ref._cell.gone()
-            poison.ref.tell(poison.message)
+            if poison.port is None:
+                poison.ref.tell(poison.message)
+            else:
+                poison.ref._cell.send(arriving(poison.message, arrival_at(poison.port)))
         except BaseException:
             with self._lock:
                 self._kept[number] = poison
@@ -152,6 +157,8 @@ def counted(message: Any, faults: int) -> Envelope:
     """The entry in which `message` comes back after so many faults; an ask is the same one."""
     if type(message) is not Envelope:
         message = Envelope(message, None, NOBODY)
+    elif message.done is NOBODY:  # it may be in other mailboxes as well, see `arriving`
+        message = Envelope(message.message, message.action, NOBODY)
     envelope: Envelope = message
     action: object = envelope.action
     if isinstance(action, _Again):
@@ -173,6 +180,7 @@ def set_aside(fault: FaultContext[Any], message: Any, faults: int) -> MessageSet
     kind = type(content).__qualname__
     error = type(exception).__qualname__
     number = None
+    port = port_of(message) if type(message) is Envelope else None
     if type(message) is Envelope and message.is_asked:
         poisonous = PoisonMessageError(
             f"component {cell.path!r} faulted {faults} times with this {kind} in hand, the last "
@@ -181,7 +189,16 @@ def set_aside(fault: FaultContext[Any], message: Any, faults: int) -> MessageSet
         poisonous.__cause__ = exception
         message.fail(poisonous)
     else:
-        told = (cell.path, ref_to(cell), content, faults, error, fault.time, _report_of(fault))
+        told = (
+            cell.path,
+            ref_to(cell),
+            content,
+            faults,
+            error,
+            fault.time,
+            _report_of(fault),
+            port,
+        )
         number = cell.runtime.poison.keep(cell, lambda number: PoisonMessage(number, *told))
     return MessageSetAside(*identity(cell), kind, faults, error, number)
 

@@ -539,6 +539,56 @@ def test_an_event_that_asks_to_be_redelivered_is(bench: Bench) -> None:
     assert seen(sink) == [SureBatch((fail_once,)), Batch((1,))]
 
 
+def test_an_event_that_faults_again_and_again_is_set_aside(bench: Bench) -> None:
+    """Given a redelivered event with which one of two sinks faults each time, then it is set aside
+    at the third fault of that one, and the other has it once; sent again it comes to the port."""
+    failures = [OSError(str(number)) for number in range(3)]
+
+    def fail(sink: Any) -> None:
+        if sink.is_weak and failures:
+            raise failures.pop()
+
+    def weakling() -> Sink:
+        sink = Sink(again)
+        sink.is_weak = True  # type: ignore[attr-defined]
+        return sink
+
+    class Strong(Sink):
+        is_weak = False
+
+    source, weak, strong = made(bench, Source), made(bench, weakling), made(bench, Strong)
+    for ref in (weak, strong):
+        bench.system.connect(Source.batches.of(source), Sink.batches.of(ref))
+    event = SureBatch((fail,))
+    indicate(source, event, Batch((1,)))
+    told = bench.event(events.MessageSetAside)
+    bench.event(events.ComponentRecovered, 3)
+    assert seen(weak) == [Batch((1,))]
+    assert seen(strong) == [event, Batch((1,))]
+    (poison,) = bench.system.poison()
+    assert (poison.message, poison.port, poison.faults) == (event, "batches", 3)
+    assert (poison.path, told.path) == (weak.path, weak.path)
+    bench.system.resend(poison.number)
+    assert seen(weak) == [Batch((1,)), event]
+
+
+@pytest.mark.parametrize("wants", [OnRestart.DROP, OnRestart.FAIL])
+def test_queued_events_that_must_not_meet_a_restart_do_not(bench: Bench, wants: OnRestart) -> None:
+    """Given an event that says so, queued at a fault, then it is a dead letter, others are not."""
+    kind = type("Fleeting", (Batch,), {"on_restart": wants})
+
+    def fail(sink: Any) -> None:
+        raise OSError("as planned")
+
+    source, sink = made(bench, Source), made(bench, lambda: Sink(again), start=False)
+    bench.system.connect(Source.batches.of(source), Sink.batches.of(sink))
+    indicate(source, Batch((fail,)), kind((1,)), Batch((2,)))
+    bench.system.start(sink)
+    bench.event(events.ComponentRecovered)
+    assert seen(sink) == [Batch((2,))]
+    assert wants.name in bench.event(events.DeadLetters).reason
+
+
 def test_a_benign_error_in_a_port_handler_is_told_and_nothing_else(bench: Bench) -> None:
     """S-14: Given an exception that the class calls benign, then there is an event, and the
     component goes on."""
@@ -921,6 +971,36 @@ def test_a_circle_of_channels_is_refused_and_named(bench: Bench) -> None:
     do(b, lambda link: link.downstream.trigger(Batch((1,))))
     # By hand: a hears it from b, from c, and from d, which has it from c.
     bench.until(lambda: [len(seen(ref)) for ref in (a, b, c, d)] == [3, 0, 1, 1])
+
+
+def test_each_of_two_channels_between_two_components_counts(bench: Bench) -> None:
+    """Given a that requires b by two ports, then b may require a when both channels are gone, not
+    before."""
+
+    class Two(Link):
+        second = Required(Batches)
+
+    a, b = made(bench, Two), made(bench, Two)
+    channels = [
+        bench.system.connect(Two.downstream.of(b), port.of(a))
+        for port in (Two.upstream, Two.second)
+    ]
+    for channel in channels:
+        refused(bench, Two.downstream.of(a), Two.upstream.of(b))
+        channel.disconnect()
+    bench.system.connect(Two.downstream.of(a), Two.upstream.of(b))
+
+
+def test_who_requires_a_component_that_has_ended_keeps_nothing_of_it(bench: Bench) -> None:
+    """Given a sink whose sources come and go, then it is no bigger for those that are gone."""
+    sink = made(bench, Sink)
+    for _ in range(3):
+        source = made(bench, Source)
+        bench.system.connect(Source.batches.of(source), Sink.batches.of(sink))
+        bench.system.kill(source).result(LIMIT)
+    (kept,) = bench.system._runtime.channels._ports.values()
+    assert kept.providers == {}
+    assert [outlet.ends for outlet in kept.outlets.values()] == [{}]
 
 
 def test_the_end_of_a_component_opens_its_circle(bench: Bench) -> None:
