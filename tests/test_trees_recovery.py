@@ -915,13 +915,13 @@ def test_a_tree_of_mixed_backends_is_one_tree(processes: TreeBench) -> None:
     bench.fail("a")
     stands(bench, {"a": (RUNNING, 2), "s": (RUNNING, 2)})
     stands(bench, {"t": (RUNNING, 2), "p": (RUNNING, 2), "q": (RUNNING, 2)}, "s")
-    children = [do(bench.child(path), pid) for path in ("a", "s/t/x")]
-    os.kill(children[1], signal.SIGKILL)
+    held = [do(bench.child(path), pid) for path in ("a", "s/t/x")]
+    os.kill(held[1], signal.SIGKILL)
     stands(bench, {"x": (RUNNING, 3), "y": (RUNNING, 3)}, "s/t")
     assert [state(bench.child(path)) for path in paths] == paths
     bench.system.kill(top).result(LIMIT)
     assert bench.system.tree().children == ()
-    assert not any(os.path.exists(f"/proc/{process}") for process in children)
+    assert not any(os.path.exists(f"/proc/{process}") for process in held)
 
 
 def test_the_process_of_a_sibling_is_killed_in_the_midst_of_a_group_restart(
