@@ -71,12 +71,12 @@ def simulate_many(
     for value, option, least in ((runs, "--runs", 1), (lines, "--lines", 0)):
         if value < least:
             raise ArgumentError(f"{option} is {value}; give a whole number >= {least}")
-    dynamic = [
-        path for path, declared, _ in supervisors(tree) if declared.strategy is Strategy.DYNAMIC
-    ]
-    counts = {
-        path: int(number) for path, number in numbers(children, dynamic, "--children").items()
-    }
+    dynamic = [path for path, top, _ in supervisors(tree) if top.strategy is Strategy.DYNAMIC]
+    counts: dict[str, int] = {}
+    for path, number in numbers(children, dynamic, "--children").items():
+        counts[path] = int(number)
+        if number != counts[path]:
+            raise ArgumentError(f"--children of {path!r} is {number:g}; give a whole number")
     known = leaves(tree)
     for path, wanted in counts.items():
         known += [below(path, str(number)) for number in range(1, wanted + 1)]
