@@ -139,9 +139,9 @@ def test_its_tree_has_no_findings_as_long_as_parsers_start_quickly() -> None:
     assert "take 17 s at least" in finding.what
 
 
-def test_what_faults_as_often_as_it_does_is_simulated_to_go_on() -> None:
+def test_simulate_tells_whether_its_limits_fit_how_often_it_faults() -> None:
     """Given a fault of the archive each 2.34 s and of a parser each second, on average, then the
-    limit of the parsers, 15 in 10 s, is seldom reached, and 5 in 10 s of the top about always."""
+    top, 5 in 10 s, gives up in every run of ten minutes; with one in 100 s, it does in none."""
     rates = {"archive": 1 / 2.34, "parsers/a": 1.0}
     runs = [simulate(tree(), rates, seconds=600.0, seed=seed) for seed in range(20)]
     ends = [run.ended_at for run in runs if run.ended_at is not None]
