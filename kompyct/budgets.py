@@ -96,6 +96,8 @@ def time_to_restart(
     declared: ComponentSupervisor, spec: ChildSpec, path: str, starts: Mapping[str, float]
 ) -> float:
     """Seconds in which the supervisor at `path` starts a child again, but for its backoff."""
+    if not starts:
+        return 0.0
     again = [spec]
     if declared.strategy is Strategy.ONE_FOR_ALL:  # those before it start before it
         again = list(declared.children[: declared.children.index(spec) + 1])

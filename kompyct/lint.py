@@ -48,8 +48,8 @@ def lint(
     levels = {path: (path, declared, spec) for path, declared, spec in supervisors(tree)}
     whole = Tree(tree, start_times or {}, most, levels)
     findings = [finding for rule in (*lint_limits.RULES, *_RULES) for finding in rule(whole)]
-    order = ["", *(path for path, _ in tree.walk())]
-    findings.sort(key=lambda finding: order.index(finding.path))
+    order = {path: number for number, (path, _) in enumerate(tree.walk(), 1)}
+    findings.sort(key=lambda finding: order.get(finding.path, 0))  # the top is first
     return [finding for finding in findings if finding.code not in left_out]
 
 

@@ -115,7 +115,7 @@ def random_trees(chance: Random, depth: int) -> ComponentSupervisor:
         policy: dict[type[BaseException], OnFault] = {}
         if chance.random() < 0.2:
             answers: tuple[OnFault, ...] = ("restart", "end", "escalate")
-            policy = {Exception: chance.choice(answers[:2] if is_nested else answers)}
+            policy = {Exception: chance.choice(answers)}
         options: dict[str, Any] = {
             "restart": restart,
             "significant": restart != "permanent" and shutdown is not AutoShutdown.NEVER,
