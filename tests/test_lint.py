@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -22,15 +23,19 @@ from kompyct import (
     ComponentSupervisor,
     CountChildren,
     KompyctError,
+    Restart,
     RestartLimit,
     State,
     WhichChildren,
 )
+from kompyct.budgets import EVER, loop_of
 from kompyct.commands import main
+from kompyct.declared import supervisors
 from kompyct.errors import ArgumentError
 from kompyct.events import ComponentFaulted, RestartLimitReached
 from kompyct.findings import CODES, Finding
 from kompyct.lint import lint
+from kompyct.simulation import simulate
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
 
@@ -321,6 +326,56 @@ def test_the_default_limit_of_a_dynamic_supervisor_is_found() -> None:
     assert found(ComponentSupervisor(strategy="dynamic")) == [("", "shared-limit")]
     chosen = RestartLimit(2, 5.0)
     assert found(ComponentSupervisor(strategy="dynamic", restart_limit=chosen)) == []
+
+
+AT_ONCE = 1e7  # faults per second
+
+
+def random_chain(chance: Random) -> tuple[ComponentSupervisor, str, dict[str, float]]:
+    """A tree with one child that faults, the path of it, and start times.
+
+    None is after the one that leads to it in start order but such as start in no time: of a fault
+    in the midst of a group restart is heard when that is over, which takes longer.
+    """
+    path, spec = "leaf", child("leaf")
+    starts = {"leaf": chance.choice([0.0, 0.13, 0.71])}
+    for level in range(chance.randint(1, 3)):
+        others = [child(f"other{number}") for number in range(2)]
+        inner = ComponentSupervisor(
+            [others[0], spec, others[1]],
+            chance.choice(["one_for_one", "rest_for_one", "one_for_all"]),
+            restart_limit=RestartLimit(chance.randint(0, 3), chance.uniform(0.05, 8.0)),
+            backoff=Backoff(0.11, 0.9, 0.0) if chance.random() < 0.3 else None,
+        )
+        name = f"s{level}"
+        starts = {f"{name}/{below}": seconds for below, seconds in starts.items()}
+        starts[f"{name}/other0"] = chance.choice([0.0, 0.19])
+        restart = Restart.TRANSIENT if chance.random() < 0.25 else Restart.PERMANENT
+        path, spec = f"{name}/{path}", ChildSpec(id=name, factory=inner, restart=restart)
+    assert isinstance(spec.factory, ComponentSupervisor)
+    own = len(path.partition("/")[0]) + 1
+    return spec.factory, path[own:], {below[own:]: starts[below] for below in starts}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_becomes_of_a_child_that_always_faults_is_as_calculated(seed: int) -> None:
+    """Given any limits, delays and start times, then the arithmetic behind `multiplied-limits` and
+    `unreachable-limit` agrees with the engine: as many restarts, or no end."""
+    tree, path, starts = random_chain(Random(seed))
+    levels = {above: (above, declared, spec) for above, declared, spec in supervisors(tree)}
+    parts = path.split("/")[:-1]
+    chain = [levels["/".join(parts[:end])] for end in range(len(parts) + 1)]
+    specs = dict(tree.walk())
+    loop = loop_of(path, specs[path], chain, starts)
+    assert loop is not None
+    result = simulate(tree, {path: AT_ONCE}, seconds=100.0, seed=seed, start_times=starts)
+    if loop.restarts == EVER:
+        assert result.ended_at is None
+        assert result.children[path].faults > 20
+        assert not result.children[loop.last].give_ups
+    else:
+        assert result.children[path].faults == loop.restarts + 1
+        assert len(result.children[loop.last].give_ups) == 1
 
 
 def late_budget(restarts: int) -> ComponentSupervisor:

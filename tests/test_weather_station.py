@@ -191,4 +191,4 @@ def test_the_station_survives_its_faults_for_real() -> None:
         for line in (ends, starts)
     ]
     # What came between the last look and the end of the first run is in it as well.
-    assert all(0 <= late - early <= 3 for early, late in zip(*counts, strict=True))
+    assert all(0 <= late - early <= 10 for early, late in zip(*counts, strict=True))
