@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kompyct.children import ChildSpec, OnFault, decided_by
+from kompyct.children import ChildSpec, decided_by
 from kompyct.clock import SECOND, nanoseconds
 from kompyct.declared import below
 from kompyct.errors import ArgumentError, RestartLimitError
@@ -39,8 +39,8 @@ from kompyct.supervisor import ComponentSupervisor
 if TYPE_CHECKING:
     from kompyct.component import Component
 
-MAX_EVENTS = 2_000_000
-"""Events of one run, about ten seconds of work; more are a mistake in a rate or in `seconds`."""
+MAX_EVENTS = 1_000_000
+"""Events of one run, some ten seconds of work; more are a mistake in a rate or in `seconds`."""
 
 _REASONS = {
     Outcome.RESTART_LIMIT: "its restart limit is reached",
@@ -75,6 +75,7 @@ class _Node(_Leaf):
         self.is_told = False  # to end, by the one above
         self.is_kept = True  # for another start, when it has ended
         self.has_stopped_some = False  # in a group restart
+        self.cause = Exception()  # what a child faulted with last
 
 
 class World:
@@ -194,10 +195,9 @@ class World:
             return
         key = _key(child)
         child.has_faulted = True
-        answer: OnFault | None = None
-        if exit is not Exit.NORMAL or isinstance(error, RestartLimitError):
-            answer = decided_by(child.spec.policy or {}, error)
-            answer = answer or decided_by(above.declared.policy, error)
+        above.cause = error
+        answer = decided_by(child.spec.policy or {}, error)
+        answer = answer or decided_by(above.declared.policy, error)
         if answer == "escalate":
             self._do(above, supervision.escalate(key, self._now))
             return
@@ -326,7 +326,7 @@ class World:
         elif outcome is Outcome.RESTART_LIMIT:
             self._went_down(node, RestartLimitError(""), Exit.NORMAL)
         elif outcome is Outcome.ESCALATED:
-            self._went_down(node, Exception(), Exit.FAULT)
+            self._went_down(node, node.cause, Exit.FAULT)
         else:
             above = node.above.supervision
             node.has_faulted = True

@@ -25,7 +25,7 @@ from kompyct import (
 from kompyct.children import OnFault
 from kompyct.commands import main
 from kompyct.declared import leaves
-from kompyct.errors import ArgumentError
+from kompyct.errors import ArgumentError, RestartLimitError
 from kompyct.events import ComponentFaulted, RestartLimitReached
 from kompyct.simulated import Run
 from kompyct.simulation import simulate
@@ -116,6 +116,8 @@ def random_trees(chance: Random, depth: int) -> ComponentSupervisor:
         if chance.random() < 0.2:
             answers: tuple[OnFault, ...] = ("restart", "end", "escalate")
             policy = {Exception: chance.choice(answers)}
+            if chance.random() < 0.5:
+                policy[RestartLimitError] = chance.choice(answers)
         options: dict[str, Any] = {
             "restart": restart,
             "significant": restart != "permanent" and shutdown is not AutoShutdown.NEVER,
