@@ -58,7 +58,9 @@ class ChildCounts:
 class StartChild(Request[ComponentRef[Any] | None]):
     """Add a child and start it; the reply is its ref, None if it is not needed.
 
-    Raises, to the asker:
+    The asker gets these errors.
+
+    Raises:
         ChildAlreadyStartedError, ChildAlreadyPresentError: there is one of that id.
         ComponentCreateError: its factory or its `on_start` raised, which is the cause; nothing is
             left of it.
@@ -75,7 +77,11 @@ class TerminateChild(Request[None]):
     `child` is an id or, as children of a dynamic supervisor may have none, a ref. The reply comes
     when it is gone. A restart that is pending is cancelled.
 
-    Raises, to the asker: ChildNotFoundError, SupervisorEndingError.
+    The asker gets these errors.
+
+    Raises:
+        ChildNotFoundError: there is none of that id.
+        SupervisorEndingError: the supervisor is ending.
     """
 
     child: str | ComponentRef[Any]
@@ -85,7 +91,9 @@ class TerminateChild(Request[None]):
 class RestartChild(Request[ComponentRef[Any] | None]):
     """Start a child again that is stopped; the reply is its ref, None if it is not needed.
 
-    Raises, to the asker:
+    The asker gets these errors.
+
+    Raises:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
         ComponentCreateError: it could not be started; its spec stays.
         ChildError: children of a dynamic supervisor are not kept to be started again.
@@ -99,7 +107,9 @@ class RestartChild(Request[ComponentRef[Any] | None]):
 class DeleteChild(Request[None]):
     """Forget the spec of a child that is stopped, or that waits to be restarted.
 
-    Raises, to the asker:
+    The asker gets these errors.
+
+    Raises:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
         ChildError: of a dynamic supervisor.
         SupervisorEndingError: the supervisor is ending.

@@ -105,8 +105,9 @@ class ChildSpec:
         backoff: another one than the supervisor's.
         policy: what to do about which exceptions if it has no recovery function: "restart",
             "end" or "escalate". Asked before the supervisor's.
-        backend, fallback, mailbox_limit, overflow, inline_asks, standby, overlap, time_limit,
-            memory_limit, poison_after: as for `ComponentSystem.create`.
+        backend: as for `ComponentSystem.create`, and so are `fallback`, `mailbox_limit`,
+            `overflow`, `inline_asks`, `standby`, `overlap`, `time_limit`, `memory_limit` and
+            `poison_after`.
 
     Raises:
         ArgumentError, ArgumentTypeError: for bad values.

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from kompyct import tree_commands
 from kompyct.codecs import name_of
 from kompyct.errors import KompyctError, StoreError
 from kompyct.lifecycle import Status
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: 0; 1 if the store is damaged, or has nothing of the component; 2 if it cannot be read.
     """
-    parser = argparse.ArgumentParser(prog="kompyct", description="Look at what kompyct keeps.")
+    parser = argparse.ArgumentParser(
+        prog="kompyct", description="Look at what kompyct keeps, and at supervision trees."
+    )
     groups = parser.add_subparsers(dest="group", required=True)
     snapshots = groups.add_parser("snapshots", help="look at the snapshots in a folder")
     commands = snapshots.add_subparsers(dest="command", required=True)
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help=f"the file with the key the store is sealed with; by default ${KEY}",
         )
         command.set_defaults(run=run)
+    tree_commands.add_to(groups, run=_tell_of_tree)
     options = parser.parse_args(arguments)
     try:
         code = int(options.run(options))
@@ -128,6 +132,14 @@ def _remove(options: argparse.Namespace) -> int:
     finally:
         store.close()
     return 0
+
+
+def _tell_of_tree(options: argparse.Namespace) -> int:
+    """What `lint` or `simulate` has to say."""
+    lines, code = options.answer(options)
+    for line in lines:
+        print(_shown(line))
+    return int(code)
 
 
 _COMMANDS = {

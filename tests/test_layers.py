@@ -32,6 +32,7 @@ LAYERS = (
     "supervisor_replies supervisor_signals tidings",
     "child_cell child_runtime far far_groups inside runtime service system",
     "__main__ commands testing "
+    "budgets declared findings lint lint_limits simulated simulation tree_commands virtual_tree "
     "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "
     "fork.safety fork.terminal "
     "guard guard.application guard.arrays guard.autosave guard.dictionary guard.handed "
@@ -75,9 +76,9 @@ LATE = {
 }
 """Imports inside functions, each with its reason (S-37)."""
 
-BY_NAME = {"", "backends", "fork.debugging", "functions", "processes.zygote"}
+BY_NAME = {"", "backends", "declared", "fork.debugging", "functions", "processes.zygote"}
 """The modules that import what a table names: the package's `__getattr__`, the backends (S-37);
-and stored recovery functions and debuggers, which are names."""
+and stored recovery functions, debuggers and trees on the command line, which are names."""
 
 MAX_LINES = 330
 LONGER = {
@@ -100,6 +101,7 @@ LONGER = {
     "supervising": (405, "the life of a supervisor, and what it does at each action"),
     "stand_in": (550, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (450, "the other side of the same protocol"),
+    "virtual_tree": (375, "a small world: its clock, its tree, and what happens in it"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),
     "store.files": (515, "all system calls on durable files: one place for one thing"),
     "errors": (460, "all of them, in one tree"),
