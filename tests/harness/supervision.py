@@ -538,7 +538,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.harness.supervision")
     parser.add_argument("--walks", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--depth", type=int, default=7)
+    parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     begun = time.monotonic()

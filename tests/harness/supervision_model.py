@@ -1,7 +1,7 @@
 """What would OTP's supervisor do?
 
 Written from OTP's documentation of `supervisor` and from what kompyct promises where it differs
-(docs/supervision.md), not from kompyct's code. A restart of several children has three phases:
+elsewhere, not from kompyct's code. A restart of several children has three phases:
 some are stopped, a delay passes, some are started. What goes down meanwhile and is none of them
 waits in a mailbox, as OTP's supervisor would find it there.
 
