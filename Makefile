@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs bench explore clean
+.PHONY: demo test check docs bench explore supervise clean
 
 demo: .venv/run.stamp
 	$(BIN)/python -m examples.unstable_counter
@@ -18,6 +18,17 @@ test: .venv/dev.stamp
 # The whole of the interleavings, which takes minutes; `make test` runs the cheap half.
 explore: .venv/dev.stamp
 	$(BIN)/python -m tests.harness.explore --whole
+
+# Supervision and whole trees against their models, 20,000 runs of 100 steps each: half an hour.
+supervise: .venv/dev.stamp
+	$(BIN)/python -m tests.harness.supervision
+	$(BIN)/python -m tests.harness.trees
+	$(BIN)/python -m tests.harness.trees --runs 1000 --steps 50 --backend thread
+	$(BIN)/python -m tests.harness.trees --runs 1000 --steps 50 --backend pool
+	$(BIN)/python -m tests.harness.trees --runs 30 --steps 50 --backend process
+	$(BIN)/python -m tests.harness.tree_storms --runs 20000
+	$(BIN)/python -m tests.harness.tree_storms --runs 500 --backend thread
+	$(BIN)/python -m tests.harness.tree_storms --runs 500 --backend pool
 
 bench: .venv/bench.stamp
 	$(BIN)/python -m benchmarks

@@ -50,6 +50,7 @@ class Mutant:
         """
         original = getattr(self.owner, self.name)
         mutated = _mutated(original, self)
+        as_found = inspect.getattr_static(self.owner, self.name)  # a static method, maybe
         places = [(self.owner, self.name)]
         for module in (*sys.modules.values(),):  # functions are imported by name as well
             if isinstance(module, ModuleType) and module.__name__.startswith("kompyct"):
@@ -62,7 +63,7 @@ class Mutant:
             yield
         finally:
             for owner, name in places:
-                setattr(owner, name, original)
+                setattr(owner, name, as_found if owner is self.owner else original)
 
 
 def _mutated(original: Callable[..., Any], mutant: Mutant) -> Callable[..., Any]:
