@@ -16,6 +16,7 @@ from kompyct.clock import SECOND, Alarm
 from kompyct.ending import abandon, bury
 from kompyct.errors import KompyctError
 from kompyct.faulting import fail_asks
+from kompyct.faults import Answer
 from kompyct.lifecycle import Ending, State, Status
 from kompyct.news import Gone, News, Verdict
 from kompyct.reports import identity
@@ -124,7 +125,7 @@ class Offspring:
             self.create(key, spec)
         elif key in self.leaving:
             self.later.add(key)
-        elif (verdict := self.answers.pop(key, None)) is not None:
+        elif (verdict := self.answers.pop(key, None)) and verdict.answer is not Answer.ESCALATE:
             cell.signal(signals.rebuild, verdict.fault, verdict.call)
         elif key in self.ended_by_themselves:
             self.ended_by_themselves.discard(key)

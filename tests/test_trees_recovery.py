@@ -448,6 +448,7 @@ def test_an_escalated_fault_goes_up_through_all_supervisors_to_the_root(
     third = below(bench.specs("xy"), policy=policy)
     second = below([bench.spec("t", factory=third), *bench.specs("b")], policy=policy)
     system = bench.system
+    waited: Any = None
     with pytest.raises(ValueError, match="the cause") as left, system:  # noqa: PT012
         bench.tree([*bench.specs("a"), bench.spec("s", factory=second)], policy=policy)
         bench.lines()

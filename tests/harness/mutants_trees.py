@@ -25,7 +25,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "a child that faulted comes back as a sibling", Offspring, "start",
-        "elif (verdict := self.answers.pop(key, None)) is not None:",
+        "elif (verdict := self.answers.pop(key, None)) and verdict.answer is not Answer.ESCALATE:",
         "elif (verdict := None) is not None:",
     ),
     _mutant(
