@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from kompyct.clock import nanoseconds
+from kompyct.component import Component
 from kompyct.errors import ArgumentError, ArgumentTypeError, RemoteError
 from kompyct.needed import NotNeeded
 from kompyct.options import (
@@ -22,9 +23,6 @@ from kompyct.options import (
 )
 from kompyct.registry import check_name
 from kompyct.restart import Backoff, RestartLimit
-
-if TYPE_CHECKING:
-    from kompyct.component import Component
 
 
 class Restart(Enum):
@@ -137,7 +135,7 @@ class ChildSpec:
     def __post_init__(self) -> None:
         what = f"the spec of child {self.id!r}"
         if self.id is not None:
-            check_name(self.id)
+            check_name(self.id, "id of a child")
         if not callable(self.factory):
             raise ArgumentTypeError(
                 f"factory in {what} is {self.factory!r}; give a class, a function or a "
@@ -165,8 +163,14 @@ class ChildSpec:
             self.options(Options())
         except (ArgumentError, ArgumentTypeError) as error:
             raise type(error)(f"{what}: {error}") from error
+        if isinstance(self.factory, type) and not issubclass(self.factory, Component):
+            raise ArgumentTypeError(
+                f"factory in {what} is {self.factory!r}, which makes no components; give a "
+                "subclass of Component"
+            )
         if self.is_supervisor:
-            refuse_for_supervisors(self.options(Options()), what)
+            given = {name: getattr(self, name) for name in NOT_FOR_SUPERVISORS}
+            refuse_for_supervisors(given, what)
 
     @property
     def is_supervisor(self) -> bool:
@@ -216,21 +220,23 @@ def is_tree(factory: object) -> bool:
     return getattr(type(factory), "_kompyct_is_tree", False) is True
 
 
-def refuse_for_supervisors(options: Options, what: str) -> None:
+NOT_FOR_SUPERVISORS = (
+    "inline_asks", "mailbox_limit", "overflow", "poison_after", "standby", "overlap",
+    "time_limit", "memory_limit",
+)  # fmt: skip
+
+
+def refuse_for_supervisors(given: Mapping[str, object], what: str) -> None:
     """Refuse what means nothing for a supervisor, which handles no messages of users.
 
     Raises:
         ArgumentError: one of those was chosen.
     """
-    names = (
-        "inline_asks", "mailbox_limit", "overflow", "standby", "overlap", "time_limit",
-        "memory_limit",
-    )  # fmt: skip
-    for name in names:
-        if getattr(options, name) != getattr(Options(), name):
+    for name in NOT_FOR_SUPERVISORS:
+        if given[name] != getattr(Options(), name):
             raise ArgumentError(
-                f"{what} is of a supervisor, and has {name}={getattr(options, name)!r}; leave "
-                "that out, or give it to its children"
+                f"{what} is of a supervisor, and has {name}={given[name]!r}; leave that out, or "
+                "give it to its children"
             )
 
 

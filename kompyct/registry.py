@@ -135,20 +135,20 @@ class Registry:
         return [*self._cells.values()]  # one operation: others may change the dict meanwhile
 
 
-def check_name(name: object) -> None:
-    """Refuse what cannot be a name (S-23).
+def check_name(name: object, what: str = "name") -> None:
+    """Refuse what cannot be a name (S-23); `what` is how a message calls it.
 
     Raises:
         ArgumentTypeError: it is no text.
         ArgumentError: it is empty, too long, or has a `/` or control characters.
     """
     if not isinstance(name, str):
-        raise ArgumentTypeError(f"name is {name!r}; give a text of 1 to {MAX_NAME} characters")
+        raise ArgumentTypeError(f"{what} is {name!r}; give a text of 1 to {MAX_NAME} characters")
     if not 1 <= len(name) <= MAX_NAME:
         shown = name if len(name) <= 20 else f"{name[:20]}..."
-        raise ArgumentError(f"name {shown!r} has {len(name)} characters; give 1 to {MAX_NAME}")
+        raise ArgumentError(f"{what} {shown!r} has {len(name)} characters; give 1 to {MAX_NAME}")
     if "/" in name or any(category(letter) == "Cc" for letter in name):
-        raise ArgumentError(f"name {name!r} has a '/' or a control character; leave it out")
+        raise ArgumentError(f"{what} {name!r} has a '/' or a control character; leave it out")
 
 
 def _nodes(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 from kompyct import signals
 from kompyct.cell import START, Cell
-from kompyct.children import refuse_for_supervisors
+from kompyct.children import NOT_FOR_SUPERVISORS, refuse_for_supervisors
 from kompyct.clock import Clock, ManualClock, lock_timeout, nanoseconds
 from kompyct.codecs import DumpsLoads, codec_for
 from kompyct.component import Component
@@ -279,8 +279,12 @@ class ComponentSystem:
         if name is not None:
             check_name(name)
         if isinstance(factory, ComponentSupervisor):
-            if options is not runtime.options:
-                refuse_for_supervisors(options, f"component {name!r}")
+            given = (
+                inline_asks, mailbox_limit, overflow, poison_after, standby, overlap, time_limit,
+                memory_limit,
+            )  # fmt: skip
+            what = "a component" if name is None else f"component {name!r}"
+            refuse_for_supervisors(dict(zip(NOT_FOR_SUPERVISORS, given, strict=True)), what)
             for spec in factory.children:
                 check_placement(spec, target.kind, runtime.kind)
         cell = runtime.new_cell(name, factory, target, options)
