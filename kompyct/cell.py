@@ -119,9 +119,13 @@ class Cell(Mailbox):
     @property
     def history(self) -> History:
         """What is known of its past; made at the first look."""
-        if self._history is None:
-            self._history = History()
-        return self._history
+        history = self._history
+        if history is None:
+            with self.runtime.signals:  # by its turn, or by its supervisor that leaves it behind
+                history = self._history
+                if history is None:
+                    history = self._history = History()
+        return history
 
     @property
     def elsewhere(self) -> Elsewhere | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kompyct.children import ChildSpec
+from kompyct.errors import ArgumentTypeError
 from kompyct.messages import Request
 from kompyct.ref import ComponentRef
 
@@ -69,6 +70,10 @@ class StartChild(Request[ComponentRef[Any] | None]):
 
     spec: ChildSpec
 
+    def __post_init__(self) -> None:
+        if type(self.spec) is not ChildSpec:
+            raise ArgumentTypeError(f"StartChild was given {self.spec!r}; give a ChildSpec")
+
 
 @dataclass(frozen=True, slots=True)
 class TerminateChild(Request[None]):
@@ -86,6 +91,10 @@ class TerminateChild(Request[None]):
 
     child: str | ComponentRef[Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.child, ComponentRef):
+            _check_id(self, self.child)
+
 
 @dataclass(frozen=True, slots=True)
 class RestartChild(Request[ComponentRef[Any] | None]):
@@ -102,6 +111,9 @@ class RestartChild(Request[ComponentRef[Any] | None]):
 
     child: str
 
+    def __post_init__(self) -> None:
+        _check_id(self, self.child)
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteChild(Request[None]):
@@ -117,6 +129,9 @@ class DeleteChild(Request[None]):
 
     child: str
 
+    def __post_init__(self) -> None:
+        _check_id(self, self.child)
+
 
 @dataclass(frozen=True, slots=True)
 class WhichChildren(Request[tuple[ChildInfo, ...]]):
@@ -126,3 +141,16 @@ class WhichChildren(Request[tuple[ChildInfo, ...]]):
 @dataclass(frozen=True, slots=True)
 class CountChildren(Request[ChildCounts]):
     """Ask how many children there are."""
+
+
+def _check_id(request: object, child: object) -> None:
+    """Refuse what is no id: here, on the asker's thread, and not in the supervisor's turn.
+
+    Raises:
+        ArgumentTypeError: it is no text.
+    """
+    if type(child) is not str:
+        ref = ", or its ref" if type(request) is TerminateChild else ""
+        raise ArgumentTypeError(
+            f"{type(request).__name__} was given {child!r}; give the id of the child{ref}"
+        )

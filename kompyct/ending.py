@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompyct import events
 from kompyct.clock import SECOND
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kompyct.component import Component
     from kompyct.registration import Registration
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
+ACTIVE = State.ACTIVE
+FAULTY = State.FAULTY
 DESTROYED = State.DESTROYED
 RETIRED = Status.RETIRED
 
@@ -51,8 +53,10 @@ def close_box(cell: Cell) -> None:
 def destroy(cell: Cell, reason: str, error: str | None = None) -> None:
     """End the component for good; `error` names the fault that led to it, if one did.
 
-    The name is free before anybody is told.
+    The name is free before anybody is told. What was left behind has ended already.
     """
+    if cell.state is DESTROYED:
+        return
     runtime = cell.runtime
     history = cell.history
     cell.reason = reason if error is None else EndReason(reason, error)
@@ -158,29 +162,59 @@ def close_kept(
     go_on()
 
 
-def abandon(cell: Cell) -> tuple[Registration | None, list[Any]]:
-    """Go on without `cell`, whose turn hangs in users' code; by its supervisor.
+class Remains(NamedTuple):
+    """What there is of a component that was left behind.
 
-    Its name is free, asks fail, and what its thread still does is ignored: it is no incarnation
-    any more (S-06). When that comes back, the cell ends as it was told.
-
-    Returns: what the component had registered, and the messages that wait. Those that its turn
-        has taken out with the one in hand stay there until its thread comes back.
+    Attributes:
+        recovery: what it had registered.
+        waiting: its messages. Those that its turn has taken out with the one in hand stay there
+            until its thread comes back.
+        kept: the incarnation, for what it had kept to be closed; None: there is none.
+        active: whether it was started.
     """
+
+    recovery: Registration | None
+    waiting: list[Any]
+    kept: Component[Any] | None
+    active: bool
+
+
+def abandon(cell: Cell) -> Remains:
+    """End `cell`, whose turn hangs in users' code, from outside of that; by its supervisor.
+
+    Its names are free, its watchers are told, asks fail, and what its thread still does is
+    ignored: it is no incarnation any more (S-06). See `note_return` for when that comes back.
+    """
+    runtime = cell.runtime
     component = cell.component
     registration = cell.recovery
     if component is not None and component._kompyct_registration is not None:
         registration = component._kompyct_registration
+    history = cell.history
+    active = cell.state is ACTIVE or (cell.state is FAULTY and history.active)
     cell.reason = "it did not end in time"
     cell.component = None
-    with cell.runtime.signals:  # its turn may make it just now
-        cell.history  # noqa: B018
+    cell.state = DESTROYED
     if type(cell.box) is not ClosedBox:
         cell.box = ClosedBox(cell.refuse, cell.box)
-    cell.runtime.registry.remove(cell)
+    cell.backend = runtime.forget(cell)
+    runtime.tell_watchers(cell)
+    waiters, history.waiters = history.waiters, ()
+    _settle(waiters, None, cell.gone())
+    with runtime.signals:
+        control, cell.control = cell.control, ((note_return, ()),)
+    for _, arguments in control:  # what it was told and cannot do any more
+        if arguments and isinstance(arguments[0], Future):
+            settle(arguments[0], None if len(arguments) > 1 else cell.gone())
     # The turn hangs outside of its mailbox, which it looks at anew when it comes back.
     backlog, cell.backlog = cell.backlog or [], None
-    return registration, [*backlog[::-1], *cell.box.take(len(cell.box))]
+    waiting = [*backlog[::-1], *cell.box.take(len(cell.box))]
+    return Remains(registration, waiting, component, active)
+
+
+def note_return(cell: Cell) -> None:
+    """The thread of a component that was left behind has come back; in its turn."""
+    cell.runtime.note_return()
 
 
 def is_left_behind(cell: Cell) -> bool:

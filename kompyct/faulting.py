@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ACTIVE = State.ACTIVE
 PASSIVE = State.PASSIVE
 FAULTY = State.FAULTY
+DESTROYED = State.DESTROYED
 RECEIVE = Phase.RECEIVE
 PORT = Phase.PORT
 STOP = Phase.STOP
@@ -87,6 +88,9 @@ def fault(
     `message` is what was in hand, `left` what the turn had taken out with it.
     """
     runtime = cell.runtime
+    if cell.state is DESTROYED:  # it was left behind, and what is late changes nothing
+        bury(cell, [message, *left] if message is not None else [*left], str(cell.reason))
+        return
     cell.take_up_saves()
     _take_up_registrations(cell)
     elsewhere = cell.elsewhere

@@ -25,6 +25,7 @@ from kompyct.restart import UNCOUNTED, RestartLimit
 if TYPE_CHECKING:
     from kompyct.cell import Cell
     from kompyct.children import ChildSpec
+    from kompyct.component import Component
     from kompyct.options import Options
     from kompyct.strategy import Key
     from kompyct.supervising import SupervisorCell
@@ -67,6 +68,24 @@ class Overdue(NamedTuple):
     cell: Cell
     spec: ChildSpec
     manner: Manner
+
+
+class Closing:
+    """Closes what a component kept that was left behind; to be run by the pool."""
+
+    is_limited = False  # see `Cell.is_limited`
+
+    def __init__(self, cell: Cell, kept: Component[Any] | None) -> None:
+        self.asleep = False
+        self.asking: Any = None
+        self.cell = cell
+        self.path = cell.path
+        self._kept = kept
+
+    def run(self) -> bool:
+        """Close it; there is never more."""
+        signals.inherit(self.cell, self._kept)
+        return False
 
 
 class Nobody:
@@ -266,32 +285,39 @@ class Offspring:
         runtime = self._parent.runtime
         runtime.emit(events.Abandoned(*identity(cell)))
         runtime.count_abandoned()
-        registration, waiting = abandon(cell)
+        stored, cell.stored = cell.stored, None
+        remains = abandon(cell)
         del self.cells[key]
         self.leaving.discard(key)
+        told = self._told.pop(key, None)
         if not keep:
-            bury(cell, waiting, cell.reason)
+            if stored is not None:
+                stored.end(Status.UNFINISHED if told and told.manner.shutdown else Status.RETIRED)
+            bury(cell, remains.waiting, str(cell.reason))
+            runtime.run_job(Closing(cell, remains.kept))
             self._parent.hear(News.GONE, Nobody(key), Gone())
             return
         heir = self._new_cell(key, spec)  # what it had saved is for another one
         heir.state = State.FAULTY
-        heir.history.active = True
-        heir.recovery = registration
+        heir.history.active = remains.active
+        heir.history.restarts = cell.history.restarts
+        heir.recovery = remains.recovery
         heir.incarnation = cell.incarnation
         heir.handled = cell.handled
         heir.order = cell.order
-        heir.stored, cell.stored = cell.stored, None
-        if heir.stored is not None:
-            heir.stored.fence(cell.incarnation + 1)
+        heir.stored = stored
+        if stored is not None:
+            stored.fence(cell.incarnation + 1)
         with suppress(KompyctError):
             if heir.name is not None:
                 runtime.registry.take_name(heir, heir.path)
         runtime.registry.add(heir)
-        heir.put_back(fail_asks(heir, waiting))
-        # When its thread comes back it is to end, not to wait for another incarnation.
-        cell.add_signal((signals.kill, (None, True, False, True)), first=True)
+        heir.put_back(fail_asks(heir, remains.waiting))
+        heir.signal(signals.inherit, remains.kept)
         self.cells[key] = heir
-        self._parent.hear(News.KEPT, heir, self._told[key].ticket)
+        ticket = next(self._tickets)
+        self._told[key] = Told(Manner(Ending.SIBLING), True, ticket)
+        self._parent.hear(News.KEPT, heir, ticket)
 
     def let_go(self, key: Key, reason: str, manner: Manner | None = None) -> None:
         """End what is kept of a child that is down."""
@@ -324,6 +350,15 @@ class Offspring:
         cell = self.cells.get(key)
         if cell is not None:
             self._parent.runtime.emit(events.RestartDelayed(*identity(cell), delay / SECOND))
+
+    def is_gone(self, key: Key) -> None:
+        """Forget all of a child that has ended for good."""
+        self.silence(key)
+        self.leaving.discard(key)
+        self.ended_by_themselves.discard(key)
+        self.cells.pop(key, None)
+        self.answers.pop(key, None)
+        self._told.pop(key, None)
 
     def silence(self, key: Key) -> None:
         """Let no time run for it any more."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kompyct.children import is_tree
 from kompyct.clock import SECOND
 from kompyct.deadline import Deadline, SimulatedHang
 from kompyct.errors import RecoveryFunctionError, RecoveryTimeoutError
@@ -128,6 +129,8 @@ class RecoveryJob:
             if answer is None:
                 return end
             handler = self._checked(answer, "recovery action")
+        if fault._facts.cell.is_supervisor and handler.answer is RESTART:
+            handler = self._with_tree(handler)
         has_factory = handler.call is not None or fault._facts.cell.factory is not None
         if handler.answer is RESTART and not has_factory:
             raise RecoveryFunctionError(
@@ -140,6 +143,18 @@ class RecoveryJob:
                 "then answered with a restart; do one or the other"
             )
         return handler
+
+    def _with_tree(self, handler: RecoveryHandler) -> RecoveryHandler:
+        """`handler` with the tree that its factory makes: no users' code in supervisors' turns."""
+        if handler.call is None or is_tree(handler.call):
+            return handler
+        made = handler.call()
+        if not is_tree(made):
+            raise RecoveryFunctionError(
+                f"component {self.fault.path!r} is a supervisor, and what is to replace it is a "
+                f"{type(made).__qualname__}; give a ComponentSupervisor"
+            )
+        return RecoveryHandler(RESTART, made)
 
     def _checked(self, answer: object, what: str) -> RecoveryHandler:
         if not isinstance(answer, RecoveryHandler):

@@ -51,10 +51,13 @@ class TreeNode:
         return _STATUS[self.state]
 
     def counts(self) -> dict[str, int]:
-        """How many children are `running`, `restarting` and `stopped`."""
+        """How many components below this are `running`, `restarting` and `stopped`."""
         counts: dict[str, int] = {"running": 0, "restarting": 0, "stopped": 0}
-        for child in self.children:
-            counts[child.status] += 1
+        waiting = [*self.children]
+        while waiting:
+            node = waiting.pop()
+            counts[node.status] += 1
+            waiting += node.children
         return counts
 
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kompyct.channels import Channels
     from kompyct.component import Component
     from kompyct.deadline import Deadline
+    from kompyct.offspring import Closing
     from kompyct.recovery import RecoveryJob
     from kompyct.restart import RestartLimit
     from kompyct.store.segments import Damage
@@ -155,7 +156,7 @@ class Runtime:
         """Make dead letters of `messages`."""
         self.emit(Undelivered(identity(cell), tuple(messages), reason))
 
-    def run_job(self, job: RecoveryJob) -> None:
+    def run_job(self, job: RecoveryJob | Closing) -> None:
         """Have `job` run off the supervisor's turn."""
         self._core.wake(job)
 

@@ -86,7 +86,9 @@ def stop(cell: Cell, future: Future[None] | None) -> None:
         settle(future, _faulted_in(cell, STOP, raised))
         fault(cell, raised, STOP)
         return
-
+    if cell.state is DESTROYED:  # it was left behind in its hook
+        settle(future)
+        return
     cell.state = PASSIVE  # before its things are closed: it keeps nothing more
     _note_active(cell, active=False)
     cell.end_period()
@@ -180,6 +182,8 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News, ticket: int = 0)
         return
     history.ending = why
     raised = None if brutal else _call(cell, KILL, "on_kill")
+    if cell.state is DESTROYED:  # it was left behind there
+        return
     history.ending = None
     cell.take_up_saves()
     if component._kompyct_registration is not None:
@@ -213,6 +217,11 @@ def bring_back(cell: Cell, cause: BaseException | None) -> None:
         cell.add_signal((rebuild, (context, None)), first=True)
 
 
+def inherit(cell: Cell, kept: Component[Any] | None) -> None:
+    """Close what another one kept that was left behind, before its heir comes back."""
+    close_kept(cell, kept, None, lambda: None)
+
+
 def finish(cell: Cell, reason: str, error: str | None, left_as: Status) -> None:
     """End a component that is down, and was kept."""
     if cell.state is FAULTY:
@@ -244,6 +253,8 @@ def begin_afresh(cell: Cell) -> None:
     raised = _activate(cell)
     if raised is not None:
         fault(cell, raised, START)
+        return
+    if cell.state is DESTROYED:  # it was left behind in its hook
         return
     cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
     _tell_parent(cell, News.STARTED)
@@ -281,6 +292,8 @@ def rebuild(
         raised = _activate(cell)
         if raised is not None:
             fault(cell, raised, START)
+            return
+        if cell.state is DESTROYED:  # it was left behind in its hook
             return
     history.fault = None
     history.claimed = False

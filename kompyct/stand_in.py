@@ -71,6 +71,7 @@ class StandIn(Component[Any]):
     def __init__(self, cell: RemoteCell, child: Child) -> None:
         self.child = child
         self._cell = cell
+        self._backend = cell.backend  # also when its component has ended
         self.patience = cell.patience  # of its end
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
@@ -363,7 +364,7 @@ class StandIn(Component[Any]):
         elif not child.gone.settled():
             if patience and not child.is_over:
                 child.control(protocol.LEAVE)
-            cell.backend.end(child, patience, GRACE)
+            self._backend.end(child, patience, GRACE)
             _wait(cell, child.gone, patience + GRACE + 1.0)
         self.take_up_saves()
         in_hand, left = self._recall()

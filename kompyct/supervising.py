@@ -24,7 +24,6 @@ from kompyct.cell import Cell, Signal
 from kompyct.children import Restart
 from kompyct.ending import destroy, settle
 from kompyct.errors import (
-    ComponentCreateError,
     ComponentFaultError,
     RestartLimitError,
 )
@@ -129,17 +128,13 @@ class SupervisorCell(Cell):
     def run(self) -> bool:
         """Take up signals, then news, then requests; see `Cell.run`."""
         waiting = len(self.box)  # before the signals: nothing sent after a stop overtakes it
-        try:
-            if self.control:
-                self._obey()
-            if self._news:
-                self._take_news()
-            if self.state is ACTIVE and not self.control:
-                for message in self.take(min(waiting, len(self.box))):
-                    supervisor_replies.take(self, message)
-        except BaseException:  # a bug: supervision must go on
-            with suppress(BaseException):  # a logging handler may raise as well
-                _logger.exception("supervisor %r could not do what was to be done", self.path)
+        if self.control:
+            self._guarded(self._obey)
+        if self._news:
+            self._take_news()
+        if self.state is ACTIVE and not self.control:
+            for message in self.take(min(waiting, len(self.box))):
+                self._guarded(supervisor_replies.take, self, message)
         if self.control or self._news or (self.state is ACTIVE and self._has_messages):
             return True
         if self.state is DESTROYED and self.box:
@@ -153,6 +148,14 @@ class SupervisorCell(Cell):
             return True
         return False
 
+    def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call `call`. A bug in that is logged: supervision must go on."""
+        try:
+            call(*arguments)
+        except BaseException:
+            with suppress(BaseException):  # a logging handler may raise as well
+                _logger.exception("supervisor %r could not do what was to be done", self.path)
+
     @property
     def _has_messages(self) -> bool:
         return bool(self.box) or self.backlog is not None
@@ -161,24 +164,17 @@ class SupervisorCell(Cell):
         taken = self._news[:AT_ONCE]
         del self._news[:AT_ONCE]
         for number, (news, cell, detail) in enumerate(taken, 1):
-            tidings.TAKE_UP[news](self, cell, detail)
+            self._guarded(tidings.TAKE_UP[news], self, cell, detail)
             if self.control:
                 self._news[:0] = taken[number:]
                 return
 
     def make(self, factory: Callable[[], Component[Any]] | None) -> Component[Any]:
-        """See `Cell.make`; what a recovery function gives must be a supervisor, too."""
-        made: object = factory
-        if factory is not None and not isinstance(factory, ComponentSupervisor):
-            made = factory()
-        if not isinstance(made, ComponentSupervisor):
-            raise ComponentCreateError(
-                f"component {self.path!r} is a supervisor, and what is to replace it is a "
-                f"{type(made).__qualname__}; give a ComponentSupervisor"
-            )
-        for spec in made.children:
+        """See `Cell.make`; `factory` is a `ComponentSupervisor`, see `RecoveryJob`."""
+        assert isinstance(factory, ComponentSupervisor)
+        for spec in factory.children:
             check_placement(spec, self.offspring.kind, self.runtime.kind)
-        return Cell.make(self, made)
+        return Cell.make(self, factory)
 
     @property
     def declared(self) -> ComponentSupervisor:
@@ -194,7 +190,7 @@ class SupervisorCell(Cell):
     def do(self, actions: list[Action]) -> None:
         """Do what its `Supervision` says, and what can be done then."""
         for action in actions:
-            _DO[type(action)](self, action)
+            self._guarded(_DO[type(action)], self, action)
         if self.requests and self.supervision is not None and not self.supervision.is_busy:
             waiting, self.requests = self.requests, deque()
             for envelope in waiting:
@@ -250,7 +246,8 @@ class SupervisorCell(Cell):
             return
         offspring = self.offspring
         is_failed_start = fate == Outcome.START_FAILED.value and self._reuse is None
-        if is_failed_start or fate in (KILL, Outcome.AUTO_SHUTDOWN.value):
+        is_end = is_failed_start or fate in (KILL, Outcome.AUTO_SHUTDOWN.value)
+        if is_end and len(offspring.leaving) < len(offspring.cells):
             for key in tuple(offspring.cells):
                 offspring.let_go(key, "its supervisor has ended", self._manner)
         if offspring.leaving:

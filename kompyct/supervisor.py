@@ -27,8 +27,9 @@ class ComponentSupervisor:
     """Children, and what happens when one of them goes down. Immutable, for any thread.
 
     The children start in order, each when the one before has started, and end in reverse order,
-    each when the one before is gone. What is asked of it while it runs: `StartChild`,
-    `TerminateChild`, `RestartChild`, `DeleteChild`, `WhichChildren`, `CountChildren`.
+    each when the one before is gone. A tree has at most 100 levels. What is asked of it while it
+    runs: `StartChild`, `TerminateChild`, `RestartChild`, `DeleteChild`, `WhichChildren`,
+    `CountChildren`.
 
     Args:
         children: their specs, in start order; none with "dynamic".

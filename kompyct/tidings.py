@@ -117,13 +117,8 @@ def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
     key = key_of(cell)
     offspring = parent.offspring
     if not isinstance(cell, Nobody) and not offspring.has(cell):
-        parent.runtime.note_return()  # it had been left behind
         return
-    offspring.silence(key)
-    offspring.leaving.discard(key)
-    offspring.cells.pop(key, None)
-    offspring.answers.pop(key, None)
-    offspring.ended_by_themselves.discard(key)
+    offspring.is_gone(key)
     failure = offspring.failures.pop(key, None) or detail.cause
     supervision = parent.supervision
     if failure is not None:

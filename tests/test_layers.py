@@ -83,7 +83,7 @@ and stored recovery functions, debuggers and trees on the command line, which ar
 MAX_LINES = 330
 LONGER = {
     "component": (385, "what the author of a component may call, most of it docstrings"),
-    "cell": (450, "the one place that calls users' code; its turn is tuned as a whole"),
+    "cell": (460, "the one place that calls users' code; its turn is tuned as a whole"),
     "events": (485, "one small class for each thing that happens, nothing else"),
     "faults": (435, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (370, "the kinds of ref, each a few lines beside the one they derive from"),
@@ -95,8 +95,8 @@ LONGER = {
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),
-    "signals": (375, "all that a cell may be told, each in a few lines"),
-    "offspring": (340, "how a child is told to end, hurried, and left behind is one protocol"),
+    "signals": (390, "all that a cell may be told, each in a few lines"),
+    "offspring": (380, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
     "supervising": (405, "the life of a supervisor, and what it does at each action"),
     "stand_in": (550, "what is sent, kept, heard and recalled is one protocol"),
