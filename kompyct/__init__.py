@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kompyct.groups import Group
     from kompyct.lifecycle import Ending, Phase, State
     from kompyct.messages import OnRestart, Request
-    from kompyct.needed import NOT_NEEDED
+    from kompyct.needed import NOT_NEEDED, NotNeeded
     from kompyct.notices import Terminated
     from kompyct.poison import PoisonMessage
     from kompyct.port_types import Port
@@ -68,6 +68,7 @@ _MODULES = {
     "Group": "groups",
     "KompyctError": "errors",
     "NOT_NEEDED": "needed",
+    "NotNeeded": "needed",
     "OnRestart": "messages",
     "Phase": "lifecycle",
     "PoisonMessage": "poison",
@@ -116,6 +117,7 @@ __all__ = [
     "FaultKind",
     "Group",
     "KompyctError",
+    "NotNeeded",
     "OnRestart",
     "Phase",
     "PoisonMessage",

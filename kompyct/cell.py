@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kompyct import ending, faulting, signals
 from kompyct.checks import check_class
+from kompyct.children import is_tree
 from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.errors import (
@@ -421,9 +422,12 @@ class Cell(Mailbox):
                     f"the factory of component {self.path!r} says that it is not needed; only a "
                     "supervisor can do without it"
                 )
+            way_out = "return a new instance of a Component subclass"
+            if is_tree(component):
+                way_out = "give the tree itself in the place of the factory"
             raise InvalidComponentError(
                 f"the factory of component {self.path!r} returned a "
-                f"{type(component).__qualname__}; return a new instance of a Component subclass"
+                f"{type(component).__qualname__}; {way_out}"
             )
         if component._kompyct_cell is not None:
             raise InvalidComponentError(

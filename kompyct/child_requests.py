@@ -65,6 +65,7 @@ class StartChild(Request[ComponentRef[Any] | None]):
         ChildAlreadyStartedError, ChildAlreadyPresentError: there is one of that id.
         ComponentCreateError: its factory or its `on_start` raised, which is the cause; nothing is
             left of it.
+        ChildError: it was ended before it had started.
         SupervisorEndingError: the supervisor is ending.
     """
 
@@ -105,6 +106,7 @@ class RestartChild(Request[ComponentRef[Any] | None]):
     Raises:
         ChildNotFoundError, ChildRunningError, ChildRestartingError: as OTP's errors of that name.
         ComponentCreateError: it could not be started; its spec stays.
+        ChildError: it was ended before it had started.
         ChildError: children of a dynamic supervisor are not kept to be started again.
         SupervisorEndingError: the supervisor is ending.
     """

@@ -191,7 +191,7 @@ def abandon(cell: Cell) -> Remains:
     if component is not None and component._kompyct_registration is not None:
         registration = component._kompyct_registration
     history = cell.history
-    active = cell.state is ACTIVE or (cell.state is FAULTY and history.active)
+    paused = cell.state is not ACTIVE and not (cell.state is FAULTY and history.active)
     cell.reason = "it did not end in time"
     cell.component = None
     cell.state = DESTROYED
@@ -209,7 +209,7 @@ def abandon(cell: Cell) -> Remains:
     # The turn hangs outside of its mailbox, which it looks at anew when it comes back.
     backlog, cell.backlog = cell.backlog or [], None
     waiting = [*backlog[::-1], *cell.box.take(len(cell.box))]
-    return Remains(registration, waiting, component, active)
+    return Remains(registration, waiting, component, active=not (paused and cell.order))
 
 
 def note_return(cell: Cell) -> None:

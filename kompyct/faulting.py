@@ -104,9 +104,10 @@ def fault(
         cell.component = None
     if component is not None and component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
-    if cell.stored is not None:
+    stored = cell.stored  # once: its supervisor may leave it behind just now
+    if stored is not None:
         # A late thread's save came before this, then it counts here too, or it is refused.
-        cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
+        cell.recovery = stored.fence(cell.incarnation + 1) or cell.recovery
     if history.left_as is CLEAN:  # on_kill faulted
         history.left_as = UNFINISHED
     if cell.state is ACTIVE:
@@ -161,6 +162,22 @@ def fault(
             runtime.emit(poisonous)
 
     close_kept(cell, component, exception, go_on)
+
+
+def take_back(cell: Cell, exception: BaseException) -> None:
+    """Have a component that fell in its own process, as it was told to go down, lose no message.
+
+    What was not in hand there waits for the next incarnation, and what was as at a fault.
+    """
+    elsewhere = cell.elsewhere
+    assert elsewhere is not None
+    rest = [*elsewhere.left]
+    message = elsewhere.message
+    if message is not None and _wants(message) is REDELIVER:
+        rest.insert(0, message)
+    elif type(message) is Envelope and message.is_asked:
+        message.fail(exception)
+    cell.put_back(rest)
 
 
 def _class_of(cell: Cell, exception: BaseException) -> FaultClass:

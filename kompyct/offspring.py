@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kompyct import creation, events, signals
 from kompyct.clock import SECOND, Alarm
-from kompyct.ending import abandon, bury
+from kompyct.ending import abandon, bury, discard
 from kompyct.errors import KompyctError
 from kompyct.faulting import fail_asks
 from kompyct.faults import Answer
@@ -23,7 +23,7 @@ from kompyct.reports import identity
 from kompyct.restart import UNCOUNTED, RestartLimit
 
 if TYPE_CHECKING:
-    from kompyct.cell import Cell
+    from kompyct.cell import Cell, Signal
     from kompyct.children import ChildSpec
     from kompyct.component import Component
     from kompyct.options import Options
@@ -155,9 +155,14 @@ class Offspring:
     def create(self, key: Key, spec: ChildSpec) -> None:
         """Have the first incarnation of a new child made and started, in its own turn."""
         parent = self._parent
-        cell = self.cells[key] = self._new_cell(key, spec)
-        cell.flag.acquire()  # nobody else knows the cell yet
         registry = parent.runtime.registry
+        try:
+            cell = self._new_cell(key, spec)
+        except KompyctError as error:  # there is no such backend on this platform
+            parent.hear(News.FAILED, Nobody(key), error)
+            return
+        self.cells[key] = cell
+        cell.flag.acquire()  # nobody else knows the cell yet
         try:
             if spec.id is not None:
                 registry.take_name(cell, cell.path)
@@ -165,7 +170,7 @@ class Offspring:
             cell.add_signal((creation.begin, ()))
             cell.backend.wake(cell)
         except (KompyctError, RuntimeError) as error:  # the name is taken; there is no thread
-            registry.remove(cell)
+            discard(cell)
             parent.hear(News.FAILED, cell, error)
 
     def adapt(self, specs: tuple[ChildSpec, ...]) -> None:
@@ -258,12 +263,16 @@ class Offspring:
 
     def _tell_to_end(self, key: Key, cell: Cell) -> None:
         manner, keep, ticket = self._told[key]
+        order: Signal
         if keep:
-            cell.signal(signals.suspend, manner.why, manner.brutal, ticket)
-            return
-        self.leaving.add(key)
-        drain = manner.drain and not manner.brutal
-        cell.signal(signals.kill, None, manner.brutal, drain, manner.shutdown, manner.why)
+            order = signals.suspend, (manner.why, manner.brutal, ticket)
+        else:
+            self.leaving.add(key)
+            drain = manner.drain and not manner.brutal
+            order = signals.kill, (None, manner.brutal, drain, manner.shutdown, manner.why)
+        if manner.brutal:  # ahead of a gentler one, which then finds nothing left to be done
+            cell.add_signal(order, first=True)
+        cell.signal(order[0], *order[1])
 
     def is_overdue(self, key: Key, overdue: Overdue) -> None:
         """It has used up its time: have it end without a hook; or go on without it."""
@@ -308,6 +317,8 @@ class Offspring:
         heir.stored = stored
         if stored is not None:
             stored.fence(cell.incarnation + 1)
+            if runtime.writer is not None:
+                runtime.writer.components[heir.path] = stored
         with suppress(KompyctError):
             if heir.name is not None:
                 runtime.registry.take_name(heir, heir.path)

@@ -223,6 +223,8 @@ class RootSupervisor(Component[Any]):
             self._end(fault, f"{name} while the system was shutting down", _unfinished(fault))
         elif answer is RESTART:
             self._restart(fault, handler, history)
+        elif answer is ESCALATE and fault.phase is KILL and cell.parent is not None:
+            self._end(fault, f"{name} in on_kill")  # as its supervisor, or somebody else, wants
         elif answer is ESCALATE:
             self._publisher.publish(events.Escalated(*identity(cell), name))
             if history.claimed:  # to whoever creates it (S-25)
@@ -290,7 +292,8 @@ class RootSupervisor(Component[Any]):
 
     def _fallback(self, fault: FaultContext[Any], error: BaseException | None) -> RecoveryHandler:
         cell = fault._facts.cell
-        fallback = cell.options.fallback
+        # What went down with others comes back, if only as it was made first.
+        fallback = "restart" if fault.kind is SIBLING else cell.options.fallback
         self._publisher.publish(
             events.FallbackApplied(
                 *identity(cell),

@@ -246,16 +246,25 @@ class Broadcast(Route[M]):
 
         Raises:
             NoMembersError: the group has no members.
+            MailboxFullError: the mailbox of at least one is full; the others are asked, and
+                their replies are dropped.
             Exception: as `ComponentRef.ask`, of the first member whose ask fails. The others
                 handle theirs, and the replies are dropped.
         """
         limit = lock_timeout(timeout)
         refs = self._known()
         sent = []
+        full: MailboxFullError | None = None
         for ref in refs:
             envelope = new_ask(request)
-            ref._cell.send_ask(envelope)
-            sent.append((ref, envelope))
+            try:
+                ref._cell.send_ask(envelope)
+            except MailboxFullError as error:
+                full = full or error
+            else:
+                sent.append((ref, envelope))
+        if full is not None:
+            raise full
         clock = next((ref._cell.runtime.clock for ref in refs if ref._cell.runtime.backend), None)
         until = None if clock is None or limit == -1 else clock.now() + round(limit * SECOND)
         replies: list[R] = []

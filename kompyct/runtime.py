@@ -220,8 +220,13 @@ class Runtime:
         """See `ComponentRef.proxy`.
 
         Raises:
-            ArgumentTypeError: the component is in another process.
+            ArgumentTypeError: the component is in another process, or is a supervisor.
         """
+        if ref._cell.is_supervisor:
+            raise ArgumentTypeError(
+                f"component {ref.path!r} is a supervisor, which has nothing for a proxy; ask it, "
+                "as by WhichChildren()"
+            )
         if ref._cell.backend.kind == "process":
             raise ArgumentTypeError(
                 f"component {ref.path!r} is in a process of its own, and a proxy needs the "
@@ -455,6 +460,7 @@ class Runtime:
             )
             for cell in self.registry.in_start_order():  # those that can, end without any hook
                 with suppress(RuntimeError):
+                    cell.leave_behind()  # ahead of a gentler one
                     cell.signal(signals.kill, None, True, False, True)
         try:
             self.clock.close()

@@ -13,7 +13,7 @@ from kompyct import events
 from kompyct.ending import close_box, close_kept, destroy, is_left_behind, settle
 from kompyct.errors import ComponentFaultError, NotNeededError, SiblingFaultError
 from kompyct.facts import FaultKind
-from kompyct.faulting import fault, is_benign
+from kompyct.faulting import fault, is_benign, take_back
 from kompyct.faults import FaultContext
 from kompyct.lifecycle import Ending, Phase, State, Status
 from kompyct.messages import Envelope
@@ -185,12 +185,15 @@ def _go_down(cell: Cell, why: Ending, brutal: bool, news: News, ticket: int = 0)
     if cell.state is DESTROYED:  # it was left behind there
         return
     history.ending = None
+    if raised is not None and _fell_before(cell, KILL):
+        take_back(cell, raised)
     cell.take_up_saves()
     if component._kompyct_registration is not None:
         cell.recovery = component._kompyct_registration
     cell.component = None  # before its things are closed: it keeps nothing more
-    if cell.stored is not None:
-        cell.recovery = cell.stored.fence(cell.incarnation + 1) or cell.recovery
+    stored = cell.stored  # once: its supervisor may leave it behind just now
+    if stored is not None:
+        cell.recovery = stored.fence(cell.incarnation + 1) or cell.recovery
     history.active = cell.state is ACTIVE  # what was paused comes back so
     cell.state = FAULTY
     if raised is not None:  # it is told; what follows was decided before
@@ -257,7 +260,7 @@ def begin_afresh(cell: Cell) -> None:
     if cell.state is DESTROYED:  # it was left behind in its hook
         return
     cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
-    _tell_parent(cell, News.STARTED)
+    _tell_started(cell)
 
 
 def _tell_parent(cell: Cell, news: News) -> None:
@@ -301,6 +304,12 @@ def rebuild(
     if cell.stored is not None:
         watch_probation(cell)
     cell.runtime.emit(recovered(cell, context))
+    _tell_started(cell)
+
+
+def _tell_started(cell: Cell) -> None:
+    """Tell all that wait for an incarnation to have started."""
+    history = cell.history
     if cell.parent is not None:
         if not cell.order:
             cell.order = next(cell.runtime.orders)
@@ -349,9 +358,10 @@ def _activate(cell: Cell) -> BaseException | None:
 
 def _note_active(cell: Cell, *, active: bool) -> None:
     """Have it stored whether the component was started: an orderly start brings it back so."""
-    if cell.stored is not None:
-        cell.stored.active = active
-        cell.stored.touch()
+    stored = cell.stored  # once, as in `_go_down`
+    if stored is not None:
+        stored.active = active
+        stored.touch()
 
 
 def _call(cell: Cell, phase: Phase, hook: str) -> BaseException | None:

@@ -41,10 +41,21 @@ def simulate(
         lines: how many lines of the timeline are kept.
 
     Raises:
-        ArgumentError: more happens than can be simulated, or `seconds` is not > 0.
+        ArgumentError: more happens than can be simulated, `seconds` is not > 0, or a path is
+            that of no such child.
     """
     if nanoseconds(seconds, "seconds") <= 0:
         raise ArgumentError(f"seconds is {seconds!r}; give a number > 0")
+    known = set(leaves(tree))
+    for path, wanted in (children or {}).items():
+        known.update(below(path, str(number)) for number in range(1, wanted + 1))
+    for what, paths in (("rates", rates), ("start_times", start_times or {})):
+        for path in paths:
+            if path not in known:
+                raise ArgumentError(
+                    f"{what} names {path!r}, which is no child that could fault; give one of "
+                    f"{', '.join(sorted(known)[:20])}"
+                )
     world = World(rates, seed, start_times or {}, children or {}, Run(seed, seconds), lines)
     return world.run(tree)
 

@@ -94,7 +94,7 @@ class SupervisorCell(Cell):
         self._manner = Manner(Ending.PARENT)  # of their end
         self._reuse: FaultContext[Any] | None = None  # what kept children come back after
         Cell.__init__(self, *arguments)
-        self._random = Random(0 if self.runtime.kind == "manual" else None)
+        self._random: Random | None = None  # made at the first backoff
 
     # -- from any thread --------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class SupervisorCell(Cell):
         assert isinstance(factory, ComponentSupervisor)
         for spec in factory.children:
             check_placement(spec, self.offspring.kind, self.runtime.kind)
-        return Cell.make(self, factory)
+        return Cell.make(self, lambda: Supervising(factory))
 
     @property
     def declared(self) -> ComponentSupervisor:
@@ -212,7 +212,7 @@ class SupervisorCell(Cell):
             declared.restart_limit,
             declared.auto_shutdown,
             declared.backoff,
-            self._random.random,
+            self._share,
         )
         self.offspring.adapt(declared.children)
         self.do(self.supervision.start(declared.children, self.now, keep=again is not None))
@@ -235,6 +235,12 @@ class SupervisorCell(Cell):
             for key, member in tuple(supervision.members.items()):
                 if member.standing is Standing.STOPPING:
                     self.offspring.hurry(key, member.spec, manner)
+
+    def _share(self) -> float:
+        """A share of the jitter of a backoff; the same ones in every test."""
+        if self._random is None:
+            self._random = Random(0 if self.runtime.kind == "manual" else None)
+        return self._random.random()
 
     def conclude(self) -> None:
         """End itself, once nothing of its children is under way any more."""
@@ -260,6 +266,7 @@ class SupervisorCell(Cell):
         """All children have started, and so has this."""
         history = self.history
         context, self._reuse = self._reuse, None
+        self.is_told = False
         if not self.order:
             self.order = next(self.runtime.orders)
         if context is not None:

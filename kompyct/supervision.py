@@ -374,8 +374,9 @@ class Supervision:
         """Whether the end of a significant child that has just ended is that of the supervisor."""
         if self._auto_shutdown is AutoShutdown.ALL_SIGNIFICANT:
             return not any(
-                member.spec.significant and member.standing is not Standing.STOPPED
-                for member in self.members.values()
+                member.spec.significant
+                and (member.standing is not Standing.STOPPED or self.is_planned(key))
+                for key, member in self.members.items()
             )
         return self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT
 

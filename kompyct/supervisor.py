@@ -12,7 +12,12 @@ from typing import Any, Final, Literal, TypeGuard
 
 from kompyct.children import ChildSpec, Policy, checked_policy, one_of
 from kompyct.component import Component
-from kompyct.errors import ArgumentError, ArgumentTypeError, UnknownBackendError
+from kompyct.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    InvalidComponentError,
+    UnknownBackendError,
+)
 from kompyct.restart import Backoff, RestartLimit
 from kompyct.strategy import AutoShutdown, Strategy
 
@@ -134,8 +139,14 @@ class ComponentSupervisor:
         return _made_of, (self.children, self.strategy, *choices)
 
     def __call__(self) -> Component[Any]:
-        """The component that stands for it while it runs; called by the system."""
-        return Supervising(self)
+        """Refuse: a tree is given as it is, and the system makes it run.
+
+        Raises:
+            InvalidComponentError: always.
+        """
+        raise InvalidComponentError(
+            f"{self!r} was called; give it to create or to a ChildSpec as it is"
+        )
 
     def walk(self, path: str = "") -> Iterator[tuple[str, ChildSpec]]:
         """Every spec of the tree with its path below this supervisor, parents first."""

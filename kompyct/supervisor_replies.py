@@ -91,7 +91,7 @@ def take(cell: SupervisorCell, message: Any) -> None:
     supervision = cell.supervision
     request = envelope.message
     try:
-        if supervision is None or supervision.outcome is not None:
+        if supervision is None:
             raise is_ending(cell)
         obey = _obey(request)
         if obey is None:
@@ -100,6 +100,8 @@ def take(cell: SupervisorCell, message: Any) -> None:
                 f"takes {', '.join(kind.__name__ for kind in _ASKED)}"
             )
         is_look = obey in (_which, _count)
+        if supervision.outcome is not None or (cell.runtime.stopping and not is_look):
+            raise is_ending(cell)
         if not is_look and (supervision.is_busy or not supervision.is_ready):
             cell.requests.append(envelope)
             return

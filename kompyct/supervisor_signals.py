@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from kompyct import creation, events, signals
-from kompyct.ending import close_box, settle
+from kompyct.ending import settle
 from kompyct.errors import ArgumentError
 from kompyct.faulting import fault
 from kompyct.lifecycle import Ending, Phase, State, Status
@@ -77,7 +77,6 @@ def _kill(
     history.left_as = Status.CLEAN
     if future is not None:
         history.waiters += ((future, False),)
-    close_box(cell)
     why = Ending.SHUTDOWN if by_shutdown else Ending.PARENT
     cell.end_children(KILL, Manner(why, brutal, after_messages, by_shutdown))
 
@@ -127,7 +126,6 @@ def _end(
     if cell.state is FAULTY and cell.history.fault is context:
         cell.history.left_as = left_as
         cell.end_with(reason, type(context.exception).__qualname__)
-        close_box(cell)
         cell.end_children(KILL, Manner(Ending.PARENT, brutal=True))
 
 

@@ -301,18 +301,18 @@ class ComponentSystem:
         runtime.registry.add(cell)
         if runtime.stopping:  # it began meanwhile, and may not have seen this one
             cell.add_signal((signals.kill, (None, True, False, True)), first=True)
-            target.wake(cell)
+            cell.backend.wake(cell)
             self._refuse_new()
         if start:
             try:
-                target.wake(cell)
+                cell.backend.wake(cell)
             except RuntimeError:  # the flag is still ours
                 discard(cell)
                 raise
         else:
             cell.flag.release()
             if cell.control and cell.flag.acquire(False):  # a ref got out of __init__
-                target.wake(cell)
+                cell.backend.wake(cell)
         return ref_to(cell)
 
     def start(self, ref: ComponentRef[Any]) -> Future[None]:

@@ -46,11 +46,15 @@ def _not_needed(parent: SupervisorCell, cell: Cell, _: object) -> None:
         parent.do(parent.supervision.not_needed(key, parent.now))
 
 
-def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultContext[Any]) -> None:
-    if not parent.offspring.has(cell):
-        return
+def _failed(
+    parent: SupervisorCell, cell: Cell | Nobody, detail: BaseException | FaultContext[Any]
+) -> None:
     key = key_of(cell)
-    if isinstance(detail, FaultContext):  # its `on_start` raised: first it has to end
+    if not isinstance(cell, Nobody) and not parent.offspring.has(cell):
+        return
+    if isinstance(detail, FaultContext) and not isinstance(
+        cell, Nobody
+    ):  # its `on_start` raised: first it has to end
         history = cell._history
         if history is None or history.fault is not detail or _is_stopping(parent, key):
             return  # it was told to go down meanwhile
@@ -59,9 +63,8 @@ def _failed(parent: SupervisorCell, cell: Cell, detail: BaseException | FaultCon
         name = type(detail.exception).__qualname__
         cell.signal(end, detail, f"{name} in its first start")
         return
-    del parent.offspring.cells[key]
-    parent.offspring.leaving.discard(key)
-    parent.offspring.silence(key)
+    assert not isinstance(detail, FaultContext)
+    parent.offspring.is_gone(key)
     _did_not_start(parent, key, detail)
 
 
@@ -199,8 +202,11 @@ def _charge(parent: SupervisorCell, cell: Cell, exception: BaseException) -> boo
 
 
 def _due(parent: SupervisorCell, key: Key, ticket: int) -> None:
-    if parent.supervision is not None:
-        parent.do(parent.supervision.due(key, ticket, parent.now))
+    supervision = parent.supervision
+    member = None if supervision is None else supervision.members.get(key)
+    if supervision is not None and member is not None and member.ticket == ticket:
+        parent.offspring.silence(key)
+        parent.do(supervision.due(key, ticket, parent.now))
 
 
 def _overdue(parent: SupervisorCell, key: Key, overdue: Overdue) -> None:

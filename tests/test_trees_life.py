@@ -554,7 +554,7 @@ def test_a_child_that_asks_its_supervisor_while_that_ends_gets_an_error(
     begun = time.monotonic()
     if how == "killed":
         bench.system.kill(top).result(LIMIT)
-        expected = ["x kill parent", "x got ComponentDestroyedError", "a kill parent"]
+        expected = ["x kill parent", "x got SupervisorEndingError", "a kill parent"]
         assert bench.lines() == expected
     else:
         bench.fail("a")

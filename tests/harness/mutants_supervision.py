@@ -102,8 +102,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "all significant: those that wait to come back do not count", "_is_last_that_counts",
-        "return not any((member.spec.significant and member.standing is not Standing.STOPPED "
-        "for member in self.members.values()))",
+        "return not any((member.spec.significant and "
+        "(member.standing is not Standing.STOPPED or self.is_planned(key)) "
+        "for key, member in self.members.items()))",
         "return not any((member.spec.significant and member.standing is Standing.RUNNING "
         "for member in self.members.values()))",
     ),
