@@ -36,6 +36,7 @@ from kompyct.strategy import (
     Action,
     Forget,
     GiveUp,
+    Key,
     Outcome,
     Over,
     Ready,
@@ -73,8 +74,9 @@ class SupervisorCell(Cell):
     """
 
     __slots__ = (
-        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "cause", "gave_up_with",
-        "is_told", "offspring", "replies", "requests", "supervision", "ticket",
+        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "cause",
+        "failed_child", "gave_up_with", "is_told", "offspring", "replies", "requests",
+        "supervision", "ticket",
     )  # fmt: skip
 
     is_supervisor = True
@@ -85,6 +87,7 @@ class SupervisorCell(Cell):
         self.cause: BaseException | None = None  # what a child faulted with last
         self.gave_up_with: BaseException | None = None  # what it faulted with for its limit
         self._ended_with: str | None = None  # the type of the exception it ends for
+        self.failed_child: Key | None = None  # the last one that could not be started
         self.is_told = False  # whether whoever started it has got the error
         self.replies = supervisor_replies.Replies()
         self.requests: deque[Envelope] = deque()  # those that wait for a plan to be over
@@ -289,8 +292,8 @@ class SupervisorCell(Cell):
         cause = self.cause
         assert cause is not None
         error = ComponentFaultError(
-            f"supervisor {self.path!r} could not be started: {type(cause).__qualname__} in one of "
-            "its children; see the cause"
+            f"supervisor {self.path!r} could not be started: {type(cause).__qualname__} in its "
+            f"child {self.failed_child!r}; see the cause"
         )
         error.__cause__ = cause
         self._reuse = None

@@ -70,6 +70,7 @@ def _failed(
 
 def _did_not_start(parent: SupervisorCell, key: Key, error: BaseException) -> None:
     parent.note_cause(error)
+    parent.failed_child = key
     refused = ComponentCreateError(
         f"child {key!r} of supervisor {parent.path!r} could not be started: "
         f"{type(error).__qualname__}; see the cause"
