@@ -94,6 +94,14 @@ class Declared(Generic[Q, N]):
         # Found by `check_class`: a class without ports has nothing to do with this module.
         owner._kompyct_plan_ports = staticmethod(plan_ports)  # type: ignore[attr-defined]
 
+    def __get__(self, component: Any, owner: type) -> Any:
+        if component is None:
+            return self
+        try:
+            return component._kompyct_own_ports[self.name]
+        except (KeyError, TypeError):  # it has not been used so far
+            return self._own(component)
+
     def __set__(self, component: object, value: Never) -> NoReturn:
         raise ReservedNameError(
             f"{type(component).__qualname__} assigns self.{self.name}, which is its port; choose "
@@ -112,7 +120,12 @@ class Declared(Generic[Q, N]):
             port = ports[self.name] = OwnPort(component, self)
         return port
 
-    def _of(self, ref: ComponentRef[Any]) -> PortRef[Any]:
+    def of(self, ref: ComponentRef[Any]) -> PortRef[Self]:
+        """This port of the component of `ref`, for `ComponentSystem.connect`.
+
+        Raises:
+            ArgumentTypeError: `ref` is no ref.
+        """
         if not isinstance(ref, ComponentRef):
             raise ArgumentTypeError(f"{ref!r} is no component ref; give what create returned")
         return PortRef(ref, self.name, self.is_provided, key_of(self.port))
@@ -133,25 +146,13 @@ class Provided(Declared[Q, N]):
 
     is_provided = True
 
-    @overload
-    def __get__(self, component: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, component: object, owner: type) -> OwnPort[N]: ...
-    def __get__(self, component: Any, owner: type) -> Any:
-        if component is None:
-            return self
-        try:
-            return component._kompyct_own_ports[self.name]
-        except (KeyError, TypeError):  # it has not been used so far
-            return self._own(component)
+    if TYPE_CHECKING:
 
-    def of(self, ref: ComponentRef[Any]) -> PortRef[Provided[Q, N]]:
-        """This port of the component of `ref`, for `ComponentSystem.connect`.
-
-        Raises:
-            ArgumentTypeError: `ref` is no ref.
-        """
-        return self._of(ref)
+        @overload
+        def __get__(self, component: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, component: object, owner: type) -> OwnPort[N]: ...
+        def __get__(self, component: Any, owner: type) -> Any: ...
 
 
 class Required(Declared[Q, N]):
@@ -169,25 +170,13 @@ class Required(Declared[Q, N]):
 
     is_provided = False
 
-    @overload
-    def __get__(self, component: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, component: object, owner: type) -> OwnPort[Q]: ...
-    def __get__(self, component: Any, owner: type) -> Any:
-        if component is None:
-            return self
-        try:
-            return component._kompyct_own_ports[self.name]
-        except (KeyError, TypeError):  # it has not been used so far
-            return self._own(component)
+    if TYPE_CHECKING:
 
-    def of(self, ref: ComponentRef[Any]) -> PortRef[Required[Q, N]]:
-        """This port of the component of `ref`, for `ComponentSystem.connect`.
-
-        Raises:
-            ArgumentTypeError: `ref` is no ref.
-        """
-        return self._of(ref)
+        @overload
+        def __get__(self, component: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, component: object, owner: type) -> OwnPort[Q]: ...
+        def __get__(self, component: Any, owner: type) -> Any: ...
 
 
 class Handles(Protocol[E]):

@@ -241,31 +241,10 @@ def begin_afresh(cell: Cell) -> None:
     stored = cell.stored
     if stored is not None:  # its end by itself retires what it had (S-26)
         stored.begin_anew()
-    cell.incarnation += 1
-    try:
-        cell.component = cell.make(cell.factory)
-    except NotNeededError:
-        _tell_parent(cell, News.NOT_NEEDED)
-        return
-    except BaseException as exception:
-        fault(cell, exception, CREATE)
-        return
-    if _is_too_late(cell):
-        return
-    cell.state = PASSIVE
-    raised = _activate(cell)
-    if raised is not None:
-        fault(cell, raised, START)
-        return
-    if cell.state is DESTROYED:  # it was left behind in its hook
+    if not _replace(cell, None):
         return
     cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
     _tell_started(cell)
-
-
-def _tell_parent(cell: Cell, news: News) -> None:
-    if cell.parent is not None:
-        cell.parent.hear(news, cell)
 
 
 def rebuild(
@@ -275,6 +254,23 @@ def rebuild(
     history = cell._history
     if cell.state is not FAULTY or history is None or history.fault is not context:
         return  # it was killed meanwhile
+    if not _replace(cell, factory):
+        return
+    history.fault = None
+    history.claimed = False
+    history.recovered_at = cell.runtime.clock.now()
+    if cell.stored is not None:
+        watch_probation(cell)
+    cell.runtime.emit(recovered(cell, context))
+    _tell_started(cell)
+
+
+def _replace(cell: Cell, factory: Callable[[], Component[Any]] | None) -> bool:
+    """Make the next incarnation and start it, if it is to be; whether it is there.
+
+    `factory` of None: the one that made the first.
+    """
+    history = cell.history
     cell.incarnation += 1
     try:
         cell.component = cell.make(factory or cell.factory)
@@ -283,28 +279,20 @@ def rebuild(
             fault(cell, exception, CREATE)
         else:
             history.fault = None
-            _tell_parent(cell, News.NOT_NEEDED)
-        return
+            cell.parent.hear(News.NOT_NEEDED, cell)
+        return False
     except BaseException as exception:
         fault(cell, exception, CREATE)
-        return
+        return False
     if _is_too_late(cell):
-        return
+        return False
     cell.state = PASSIVE
     if history.active:
         raised = _activate(cell)
         if raised is not None:
             fault(cell, raised, START)
-            return
-        if cell.state is DESTROYED:  # it was left behind in its hook
-            return
-    history.fault = None
-    history.claimed = False
-    history.recovered_at = cell.runtime.clock.now()
-    if cell.stored is not None:
-        watch_probation(cell)
-    cell.runtime.emit(recovered(cell, context))
-    _tell_started(cell)
+            return False
+    return cell.state is not DESTROYED  # or it was left behind in its hook
 
 
 def _tell_started(cell: Cell) -> None:

@@ -370,7 +370,7 @@ class SupervisorCell(Cell):
         self.offspring.let_go(action.key, "it is not restarted")
 
     def _forget(self, action: Forget) -> None:
-        """Only its spec was left of it, and `Supervision` had that."""
+        """Its spec is gone, which only `Supervision` had; its cell goes by another action."""
 
     def _give_up(self, action: GiveUp) -> None:
         limit = self.declared.restart_limit

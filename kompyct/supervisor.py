@@ -8,7 +8,7 @@ how is in `supervising`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, Literal
 
 from kompyct.children import ChildSpec, Policy, checked_policy, one_of
 from kompyct.component import Component
@@ -114,8 +114,9 @@ class ComponentSupervisor:
             if spec.id in seen:
                 raise ArgumentError(f"two children have the id {spec.id!r}; give each its own")
             seen.add(spec.id)
-        below = [spec.factory.depth for spec in specs if _is_tree(spec.factory)]
-        depth = 1 + max(below, default=0)
+        below = (spec.factory for spec in specs)
+        depths = [tree.depth for tree in below if isinstance(tree, ComponentSupervisor)]
+        depth = 1 + max(depths, default=0)
         if depth > MAX_DEPTH:
             raise ArgumentError(
                 f"a supervisor has {depth} levels with those below it; {MAX_DEPTH} is the limit"
@@ -177,10 +178,6 @@ def _made_of(
         auto_shutdown=auto_shutdown,
         policy=policy,
     )
-
-
-def _is_tree(factory: object) -> TypeGuard[ComponentSupervisor]:
-    return isinstance(factory, ComponentSupervisor)
 
 
 def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:

@@ -90,11 +90,7 @@ def _suspend(cell: SupervisorCell, _: Ending, brutal: bool, ticket: int) -> None
 def _begin_afresh(cell: SupervisorCell) -> None:
     if cell.state is not FAULTY:
         return
-    cell.incarnation += 1
-    try:
-        cell.component = cell.make(cell.factory)
-    except BaseException as exception:
-        fault(cell, exception, Phase.CREATE)
+    if not _replace(cell, None):
         return
     cell.begin_children()
     cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
@@ -108,13 +104,18 @@ def _rebuild(
     history = cell._history
     if cell.state is not FAULTY or history is None or history.fault is not context:
         return  # it was ended meanwhile
+    if _replace(cell, factory):
+        cell.begin_children(again=context)
+
+
+def _replace(cell: SupervisorCell, factory: Callable[[], Component[Any]] | None) -> bool:
     cell.incarnation += 1
     try:
         cell.component = cell.make(factory or cell.factory)
     except BaseException as exception:
         fault(cell, exception, Phase.CREATE)
-        return
-    cell.begin_children(again=context)
+        return False
+    return True
 
 
 def _end(

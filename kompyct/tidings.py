@@ -128,11 +128,12 @@ def _gone(parent: SupervisorCell, cell: Cell | Nobody, detail: Gone) -> None:
     if failure is not None:
         _did_not_start(parent, key, failure)
         return
-    awaited = key in offspring.later and supervision is not None
+    is_awaited = key in offspring.later
     offspring.later.discard(key)
-    if awaited and supervision is not None and key in supervision.members:
+    member = None if supervision is None else supervision.members.get(key)
+    if is_awaited and member is not None:
         parent.replies.give_terminated(key)
-        offspring.create(key, supervision.members[key].spec)
+        offspring.create(key, member.spec)
         return
     parent.replies.refuse(key, _ended_early(parent, key))
     if supervision is None:
