@@ -63,8 +63,12 @@ PASSIVE = State.PASSIVE
 FAULTY = State.FAULTY
 DESTROYED = State.DESTROYED
 
-AT_ONCE = 1024
+NEWS_AT_ONCE = 1024
 """News that a turn takes up at most: the bound on fairness."""
+
+ACTIONS_AT_ONCE = 64
+"""Actions of a turn, also a bound on fairness. So few that what is made to end a child is gone
+before the collector has looked at it twice: else ending very many costs twice as much for each."""
 
 
 class SupervisorCell(Cell):
@@ -74,7 +78,7 @@ class SupervisorCell(Cell):
     """
 
     __slots__ = (
-        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "cause",
+        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "_to_do", "cause",
         "failed_child", "gave_up_with", "is_told", "offspring", "replies", "requests",
         "supervision", "ticket",
     )  # fmt: skip
@@ -92,6 +96,7 @@ class SupervisorCell(Cell):
         self.replies = supervisor_replies.Replies()
         self.requests: deque[Envelope] = deque()  # those that wait for a plan to be over
         self._news: list[tuple[News, Any, Any]] = []  # appended to by any thread
+        self._to_do: deque[Action] = deque()  # what `Supervision` says, and is still to be done
         self.ticket = 0  # of its being told to go down
         self._fate = ""  # what becomes of it when its children are down, once they are to be
         self._manner = Manner(Ending.PARENT)  # of their end
@@ -133,12 +138,19 @@ class SupervisorCell(Cell):
         waiting = len(self.box)  # before the signals: nothing sent after a stop overtakes it
         if self.control:
             self._guarded(self._obey)
+        if self._to_do:
+            self._act()
         if self._news:
             self._take_news()
         if self.state is ACTIVE and not self.control:
             for message in self.take(min(waiting, len(self.box))):
                 self._guarded(supervisor_replies.take, self, message)
-        if self.control or self._news or (self.state is ACTIVE and self._has_messages):
+        if (
+            self.control
+            or self._news
+            or self._to_do
+            or (self.state is ACTIVE and self._has_messages)
+        ):
             return True
         if self.state is DESTROYED and self.box:
             for message in self.take_all():
@@ -164,8 +176,8 @@ class SupervisorCell(Cell):
         return bool(self.box) or self.backlog is not None
 
     def _take_news(self) -> None:
-        taken = self._news[:AT_ONCE]
-        del self._news[:AT_ONCE]
+        taken = self._news[:NEWS_AT_ONCE]
+        del self._news[:NEWS_AT_ONCE]
         for number, (news, cell, detail) in enumerate(taken, 1):
             self._guarded(tidings.TAKE_UP[news], self, cell, detail)
             if self.control:
@@ -191,8 +203,19 @@ class SupervisorCell(Cell):
         return self.runtime.clock.now()
 
     def do(self, actions: list[Action]) -> None:
-        """Do what its `Supervision` says, and what can be done then."""
-        for action in actions:
+        """Do what its `Supervision` says, in order, and what can be done then.
+
+        What is too much for one turn is left for the next ones: of 100,000 children that are to
+        end the first are gone by the time that the last are told.
+        """
+        is_behind = bool(self._to_do)
+        self._to_do.extend(actions)
+        if not is_behind:
+            self._act()
+
+    def _act(self) -> None:
+        for _ in range(min(len(self._to_do), ACTIONS_AT_ONCE)):
+            action = self._to_do.popleft()
             self._guarded(_DO[type(action)], self, action)
         if self.requests and self.supervision is not None and not self.supervision.is_busy:
             waiting, self.requests = self.requests, deque()
@@ -249,7 +272,7 @@ class SupervisorCell(Cell):
         """End itself, once nothing of its children is under way any more."""
         supervision = self.supervision
         fate = self._fate
-        if not fate or self.state is DESTROYED:
+        if not fate or self.state is DESTROYED or self._to_do:
             return
         if supervision is not None and not supervision.is_over:
             return
@@ -360,8 +383,9 @@ class SupervisorCell(Cell):
             manner = Manner(Ending.SIBLING if supervision.is_busy else Ending.ASKED)
         elif self._fate not in (KILL, SUSPEND):  # it ends by itself
             manner = Manner(Ending.PARENT)
-        spec = supervision.members[action.key].spec
-        self.offspring.have_end(action.key, spec, manner, keep=action.keep)
+        member = supervision.members.get(action.key)
+        if member is not None:  # or it has ended by itself, before its turn to be told
+            self.offspring.have_end(action.key, member.spec, manner, keep=action.keep)
 
     def _wait(self, action: Wait) -> None:
         self.offspring.wait(*action)

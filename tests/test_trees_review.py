@@ -31,6 +31,7 @@ from kompyct.errors import (
     InvalidComponentError,
     SupervisorEndingError,
 )
+from kompyct.events import ComponentEnded
 from kompyct.simulation import simulate
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
@@ -264,3 +265,56 @@ def test_what_has_ended_leaves_nothing_with_its_supervisor() -> None:
         ]
         assert kept == []
         assert top._cell.replies._waiting == {}
+
+
+MANY = 500
+
+
+class Last(Doer):
+    """Tells somebody of its end."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.tell = tell
+
+    def on_kill(self) -> None:
+        self.tell()
+
+
+def test_the_end_of_very_many_children_does_not_hold_up_others() -> None:
+    """DESIGN, "a fair budget per turn": what another component is told while they end is handled
+    before the last of them has ended."""
+    ends: list[str] = []
+    with TestSystem() as system:
+        other = system.create(Doer, start=True)
+        top = begin(system, ComponentSupervisor(strategy="dynamic"))
+
+        def tell() -> None:
+            if not ends:
+                other.tell(lambda _: ends.append("other"))
+            ends.append("child")
+
+        for _ in range(MANY):
+            top.ask(StartChild(ChildSpec(factory=lambda: Last(tell))))
+        system.kill(top).result(LIMIT)
+    assert len(ends) == MANY + 1
+    assert ends.index("other") < MANY // 2
+
+
+@pytest.mark.parametrize("deed", [fault, quit_now], ids=["fault", "end by itself"])
+def test_of_very_many_children_one_goes_before_it_is_told(deed: Any) -> None:
+    """S-07: a child that goes down by itself while its supervisor is still telling others to end
+    ends once, and so does the supervisor."""
+    ends: list[str] = []
+    with TestSystem() as system:
+        top = begin(system, ComponentSupervisor(strategy="dynamic"))
+        spec = ChildSpec(factory=lambda: Last(lambda: ends.append("child")))
+        refs = [top.ask(StartChild(spec)) for _ in range(MANY)]
+        end = system.kill(top)
+        for ref in (refs[0], refs[MANY // 2], refs[-1]):
+            ref.tell(deed)
+        end.result(LIMIT)
+        assert top.state is State.DESTROYED
+        assert {ref.state for ref in refs} == {State.DESTROYED}
+    ended = [event.component_id for event in system.events.of(ComponentEnded)]
+    assert len(ended) == len(set(ended)) == MANY + 1
+    assert MANY - 3 <= len(ends) <= MANY

@@ -44,6 +44,7 @@ from tests.harness.trees import (
     Tree,
     World,
     declare,
+    of_a_turn,
     paths_of,
     random_operation,
     random_tree,
@@ -135,7 +136,11 @@ def storm(seed: int, steps: int, backend: Kind = "manual") -> int:
     Raises:
         DiffersError: something does not hold; it names the tree and the seed.
     """
-    chance = random.Random(seed)
+    with of_a_turn(seed):
+        return _storm(random.Random(seed), seed, steps, backend)
+
+
+def _storm(chance: random.Random, seed: int, steps: int, backend: Kind) -> int:
     tree = random_tree(chance, in_time=backend == "manual")
     world = StormWorld()
     places = paths_of(tree)

@@ -20,10 +20,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
+from unittest.mock import patch
 
 from kompyct import (
     NOT_NEEDED,
@@ -42,6 +43,7 @@ from kompyct import (
     State,
     TerminateChild,
     WhichChildren,
+    supervising,
 )
 from kompyct.errors import (
     ChildAlreadyPresentError,
@@ -846,13 +848,19 @@ def random_run(seed: int, steps: int, backend: Kind = "manual", *, shrink: bool 
     if backend == "process":  # what happens in `on_start` there is not for the test to say
         left_out = ("fail", "unneeded")
         operations = [operation for operation in operations if operation[0] not in left_out]
-    failure, done = attempt(tree, operations, backend)
-    if failure:
-        if shrink and backend == "manual":
+    with of_a_turn(seed):
+        failure, done = attempt(tree, operations, backend)
+        if failure and shrink and backend == "manual":
             operations = made_few(tree, operations[: done + 1])
             failure = attempt(tree, operations, backend)[0]
+    if failure:
         raise DiffersError(f"seed {seed}: {failure}\n{tree}\n{operations}")
     return done
+
+
+def of_a_turn(seed: int) -> AbstractContextManager[object]:
+    """In every other run a supervisor's turn takes one action, as if there were very many."""
+    return patch.object(supervising, "ACTIONS_AT_ONCE", 1) if seed % 2 else nullcontext()
 
 
 def attempt(tree: Tree, operations: list[Operation], backend: Kind = "manual") -> tuple[str, int]:
