@@ -183,6 +183,11 @@ def restart_failed(fault: FaultContext[Any]) -> events.RestartFailed:
     )
 
 
+def restarted(cell: Cell) -> events.ComponentRestarted:
+    """The report that it has begun afresh."""
+    return events.ComponentRestarted(*identity(cell), "it had ended by itself")
+
+
 def recovered(cell: Cell, fault: FaultContext[Any]) -> events.ComponentRecovered:
     """The report of a recovery from `fault` that has just succeeded."""
     facts = fault._facts

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kompyct import events
 from kompyct.ending import close_box, close_kept, destroy, is_left_behind, settle
 from kompyct.errors import ComponentFaultError, NotNeededError, SiblingFaultError
 from kompyct.facts import FaultKind
@@ -23,8 +22,8 @@ from kompyct.reports import (
     benign_error,
     brought_back,
     faulted_going_down,
-    identity,
     recovered,
+    restarted,
 )
 
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ def begin_afresh(cell: Cell) -> None:
         stored.begin_anew()
     if not _replace(cell, None):
         return
-    cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
+    cell.runtime.emit(restarted(cell))
     _tell_started(cell)
 
 

@@ -31,7 +31,7 @@ from kompyct.faulting import fault
 from kompyct.lifecycle import Ending, Phase, State
 from kompyct.news import News
 from kompyct.offspring import Manner, Offspring, key_of
-from kompyct.reports import identity, recovered
+from kompyct.reports import identity, recovered, restarted
 from kompyct.strategy import (
     Action,
     Forget,
@@ -78,8 +78,8 @@ class SupervisorCell(Cell):
     """
 
     __slots__ = (
-        "_ended_with", "_fate", "_manner", "_news", "_random", "_reuse", "_to_do", "cause",
-        "failed_child", "gave_up_with", "is_told", "offspring", "replies", "requests",
+        "_ended_with", "_fate", "_is_afresh", "_manner", "_news", "_random", "_reuse", "_to_do",
+        "cause", "failed_child", "gave_up_with", "is_told", "offspring", "replies", "requests",
         "supervision", "ticket",
     )  # fmt: skip
 
@@ -101,6 +101,7 @@ class SupervisorCell(Cell):
         self._fate = ""  # what becomes of it when its children are down, once they are to be
         self._manner = Manner(Ending.PARENT)  # of their end
         self._reuse: FaultContext[Any] | None = None  # what kept children come back after
+        self._is_afresh = False  # whether it starts again after it had ended by itself
         Cell.__init__(self, *arguments)
         self._random: Random | None = None  # made at the first backoff
 
@@ -225,12 +226,18 @@ class SupervisorCell(Cell):
 
     # -- its life ---------------------------------------------------------------------------
 
-    def begin_children(self, *, again: FaultContext[Any] | None = None) -> None:
-        """Start all children; `again` those that have been kept, after that fault."""
+    def begin_children(
+        self, *, again: FaultContext[Any] | None = None, afresh: bool = False
+    ) -> None:
+        """Start all children; `again` those that have been kept, after that fault.
+
+        `afresh`: it had ended by itself.
+        """
         declared = self.declared
         self.state = ACTIVE
         self._fate = ""
         self._reuse = again
+        self._is_afresh = afresh
         if again is not None:
             self.cause = again.exception
         self.supervision = Supervision(
@@ -300,6 +307,8 @@ class SupervisorCell(Cell):
             history.claimed = False
             history.recovered_at = self.now
             self.runtime.emit(recovered(self, context))
+        elif self._is_afresh:
+            self.runtime.emit(restarted(self))
         for future in self._take_starters():
             settle(future)
         if self.parent is not None:

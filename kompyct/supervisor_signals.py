@@ -10,13 +10,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from kompyct import creation, events, signals
+from kompyct import creation, signals
 from kompyct.ending import settle
 from kompyct.errors import ArgumentError
 from kompyct.faulting import fault
 from kompyct.lifecycle import Ending, Phase, State, Status
 from kompyct.offspring import Manner
-from kompyct.reports import identity
 
 if TYPE_CHECKING:
     from kompyct.component import Component
@@ -90,10 +89,8 @@ def _suspend(cell: SupervisorCell, _: Ending, brutal: bool, ticket: int) -> None
 def _begin_afresh(cell: SupervisorCell) -> None:
     if cell.state is not FAULTY:
         return
-    if not _replace(cell, None):
-        return
-    cell.begin_children()
-    cell.runtime.emit(events.ComponentRestarted(*identity(cell), "it had ended by itself"))
+    if _replace(cell, None):
+        cell.begin_children(afresh=True)
 
 
 def _rebuild(

@@ -31,7 +31,7 @@ from kompyct.errors import (
     InvalidComponentError,
     SupervisorEndingError,
 )
-from kompyct.events import ComponentEnded
+from kompyct.events import ComponentEnded, ComponentRestarted
 from kompyct.simulation import simulate
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
@@ -318,3 +318,26 @@ def test_of_very_many_children_one_goes_before_it_is_told(deed: Any) -> None:
     ended = [event.component_id for event in system.events.of(ComponentEnded)]
     assert len(ended) == len(set(ended)) == MANY + 1
     assert MANY - 3 <= len(ends) <= MANY
+
+
+def test_a_supervisor_that_comes_back_afresh_says_so_when_its_children_run() -> None:
+    """S-12, B-61: a permanent supervisor that shut itself down is restarted once all that is
+    below it has been; as with a recovery."""
+    inner = ComponentSupervisor(
+        [spec("a", restart="transient", significant=True), spec("b")],
+        auto_shutdown="any_significant",
+    )
+    seen: list[State | None] = []
+
+    def on_event(event: object) -> None:
+        if isinstance(event, ComponentRestarted) and event.path == "top/s":
+            child = system.find("top/s/b")
+            seen.append(None if child is None else child.state)
+
+    with ComponentSystem(backend="manual", on_event=on_event) as system:
+        top = begin(system, ComponentSupervisor([ChildSpec(id="s", factory=inner)]))
+        child: Any = system.find("top/s/a")
+        child.tell(quit_now)
+        for _ in range(10):  # each ask runs everything for one more turn
+            assert states(top).keys() == {"s"}
+    assert seen == [State.ACTIVE]
