@@ -47,6 +47,8 @@ def notes(tmp_path: Path) -> Notes:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A closed gate."""
-    return Gate(str(tmp_path / "gate"))
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A closed gate; open at the end."""
+    made = Gate(str(tmp_path / "gate"))
+    yield made
+    made.open()

@@ -10,14 +10,13 @@ What follows a hang is in `test_limited_recovery.py`; what is special to threads
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kompyct import ComponentSystem, FaultKind, Phase, State, events, limited, overdue
+from kompyct import ComponentSystem, FaultKind, Phase, State, events
 from kompyct.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -28,6 +27,7 @@ from kompyct.errors import (
 )
 from kompyct.processes.usage import memory_use
 from tests.conftest import LIMIT
+from tests.every_backend import MakeBench, gate, make_bench, notes
 from tests.hanging import (
     ask_other,
     clean_up,
@@ -43,65 +43,12 @@ from tests.hanging import (
 )
 from tests.limit_bench import SLACK, LimitBench, failed, in_time
 from tests.process.components import Do, Gate, Get, Notes, pid
+from tests.real_time import backend, bench, patient, shared_bench
+
+__all__ = ["backend", "bench", "gate", "make_bench", "notes", "patient", "shared_bench"]
 
 SHORT = 0.1  # seconds: the limit that is exceeded here
 LONG = 2.0  # seconds for which something that cannot be interrupted exceeds it
-
-MakeBench = Callable[..., LimitBench]
-
-
-@pytest.fixture(scope="module", params=["thread", "pool", "process"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend on which time is real."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def shared_bench(backend: str) -> Iterator[LimitBench]:
-    """One system for the tests of this module."""
-    made = LimitBench(backend)
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def bench(shared_bench: LimitBench) -> Iterator[LimitBench]:
-    """The system of the module; what the test created there is ended."""
-    yield shared_bench
-    shared_bench.end_all()
-
-
-@pytest.fixture
-def make_bench(backend: str) -> Iterator[MakeBench]:
-    """Makes systems of the test's own, and shuts them down afterwards."""
-    made: list[LimitBench] = []
-
-    def make(**options: Any) -> LimitBench:
-        made.append(LimitBench(backend, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What components add lines to, wherever they are."""
-    return Notes(str(tmp_path / "notes"))
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A closed gate."""
-    return Gate(str(tmp_path / "gate"))
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was interrupted has time to end, however loaded the machine: 20 s."""
-    monkeypatch.setattr(limited, "grace_of", lambda limit: 20_000_000_000)
-    monkeypatch.setattr(overdue, "_grace_of", lambda limit: 20_000_000_000)
 
 
 # -- what is known of it ---------------------------------------------------------------------

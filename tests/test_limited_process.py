@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kompyct import FaultKind, Phase, events, overdue
+from kompyct import FaultKind, Phase, events
 from kompyct.errors import ComponentFaultError, ExecutionTimeout, MemoryLimitExceeded
 from kompyct.overdue import TERM_TO_KILL
 from kompyct.processes.usage import memory_use
 from tests.conftest import LIMIT
+from tests.every_backend import notes
 from tests.hanging import (
     BenignWhenLate,
     deaf,
@@ -35,30 +35,18 @@ from tests.hanging import (
     where,
 )
 from tests.limit_bench import GRACE, SLACK, LimitBench, failed, in_time
-from tests.process.components import Do, Get, Notes, from_snapshot
+from tests.process.components import Do, Get, from_snapshot
+from tests.real_time import bench, patient, shared_bench
+
+__all__ = ["bench", "notes", "patient", "shared_bench"]
 
 SHORT = 0.15  # seconds: the limit that is exceeded here
 
 
 @pytest.fixture(scope="module")
-def shared_bench() -> Iterator[LimitBench]:
-    """One system for the tests of this module."""
-    made = LimitBench("process")
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def bench(shared_bench: LimitBench) -> Iterator[LimitBench]:
-    """The system of the module; what the test created there is ended."""
-    yield shared_bench
-    shared_bench.end_all()
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What children add lines to."""
-    return Notes(str(tmp_path / "notes"))
+def backend() -> str:
+    """The backend all of this is about."""
+    return "process"
 
 
 def is_gone(pid: int) -> bool:
@@ -68,12 +56,6 @@ def is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was interrupted has time to end, however loaded the machine: 20 s."""
-    monkeypatch.setattr(overdue, "_grace_of", lambda limit: 20_000_000_000)
 
 
 # -- the end by force ------------------------------------------------------------------------

@@ -7,9 +7,8 @@ On every backend on which time is real; how much time a hang takes to be seen is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from kompyct.errors import (
     RestartingError,
 )
 from tests.conftest import LIMIT
+from tests.every_backend import MakeBench, gate, make_bench, notes
 from tests.hanging import (
     nap,
     nap_the_first_time,
@@ -30,59 +30,13 @@ from tests.hanging import (
     spin,
 )
 from tests.limit_bench import GRACE, SLACK, LimitBench, failed, in_time
-from tests.process.components import Do, DoAgain, Gate, Get, Notes, ending
+from tests.process.components import Do, DoAgain, Get, Notes, ending
+from tests.real_time import backend, bench, shared_bench
+
+__all__ = ["backend", "bench", "gate", "make_bench", "notes", "shared_bench"]
 
 SHORT = 0.1  # seconds: the limit that is exceeded here
 LONG = 0.5  # seconds for which something that cannot be interrupted exceeds it
-
-MakeBench = Callable[..., LimitBench]
-
-
-@pytest.fixture(scope="module", params=["thread", "pool", "process"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend on which time is real."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def shared_bench(backend: str) -> Iterator[LimitBench]:
-    """One system for the tests of this module."""
-    made = LimitBench(backend)
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def bench(shared_bench: LimitBench) -> Iterator[LimitBench]:
-    """The system of the module; what the test created there is ended."""
-    yield shared_bench
-    shared_bench.end_all()
-
-
-@pytest.fixture
-def make_bench(backend: str) -> Iterator[MakeBench]:
-    """Makes systems of the test's own, and shuts them down afterwards."""
-    made: list[LimitBench] = []
-
-    def make(**options: Any) -> LimitBench:
-        made.append(LimitBench(backend, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What components add lines to, wherever they are."""
-    return Notes(str(tmp_path / "notes"))
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A closed gate."""
-    return Gate(str(tmp_path / "gate"))
 
 
 # -- messages, saves and recovery ------------------------------------------------------------

@@ -29,11 +29,13 @@ from kompyct.errors import (
 from kompyct.limits import time_guard
 from kompyct.processes.usage import memory_use
 from tests.conftest import LIMIT
+from tests.every_backend import MakeBench, bench, make_bench
 from tests.hanging import spin
 from tests.limit_bench import LimitBench, failed, in_time
 from tests.process.components import Do, Get, from_snapshot
 
-MakeBench = Callable[..., LimitBench]
+__all__ = ["bench", "make_bench"]
+
 MAX_ABANDONED = 8  # SEMANTICS, "Defaults"
 SHORT = 0.1  # seconds: the limit that is exceeded here
 
@@ -68,26 +70,6 @@ class Hang:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend of threads."""
     return str(request.param)
-
-
-@pytest.fixture
-def make_bench(backend: str) -> Iterator[MakeBench]:
-    """Makes systems with options, and shuts them down afterwards."""
-    made: list[LimitBench] = []
-
-    def make(**options: Any) -> LimitBench:
-        made.append(LimitBench(backend, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
-
-
-@pytest.fixture
-def bench(make_bench: MakeBench) -> LimitBench:
-    """A system under test."""
-    return make_bench()
 
 
 @pytest.fixture

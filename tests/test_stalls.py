@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from kompyct import FaultKind, State, events
 from kompyct.backends import pool
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
+from tests.every_backend import MakeBench, gate, make_bench
 from tests.hanging import (
     ask_other,
     hold_for,
@@ -31,48 +31,22 @@ from tests.hanging import (
 )
 from tests.limit_bench import SLACK, LimitBench, failed
 from tests.process.components import Do, Gate, Get
+from tests.real_time import backend
+
+__all__ = ["backend", "gate", "make_bench"]
 
 STALL = 0.12  # seconds after which a handler counts as stalled
 
 LOADED = 0.4
 """Seconds after which a handler of 10 to 30 ms would count: also a loaded machine is faster."""
 
-MakeBench = Callable[..., LimitBench]
 THREADS = pytest.mark.parametrize("backend", ["thread", "pool"], indirect=True)
-
-
-@pytest.fixture(scope="module", params=["thread", "pool", "process"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend on which time is real."""
-    return str(request.param)
-
-
-@pytest.fixture
-def make_bench(backend: str) -> Iterator[MakeBench]:
-    """Makes systems of the test's own, and shuts them down afterwards."""
-    made: list[LimitBench] = []
-
-    def make(**options: Any) -> LimitBench:
-        made.append(LimitBench(backend, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
 
 
 @pytest.fixture
 def bench(make_bench: MakeBench) -> LimitBench:
     """A system that looks for stalls."""
     return make_bench(stall_after=STALL)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate, open at the end."""
-    made = Gate(str(tmp_path / "gate"))
-    yield made
-    made.open()
 
 
 def stalls(bench: LimitBench, ref: Any, count: int) -> list[events.ComponentStalled]:
