@@ -6,11 +6,10 @@ and from the behaviours named in the docstrings, never from what comes out.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,20 @@ from kompyct.events import (
     RestartLimitReached,
 )
 from tests.conftest import LIMIT
-from tests.process.components import Do, Gate, Get, Notes, echo, pid
-from tests.tree_bench import BACKENDS, PLENTY, TreeBench
+from tests.every_backend import gate, notes
+from tests.every_tree import (
+    MakeBench,
+    backend,
+    bench,
+    make_bench,
+    no_bugs,
+    process_bench,
+    processes,
+    reached,
+    switch,
+)
+from tests.process.components import Do, Gate, Get, echo, pid
+from tests.tree_bench import PLENTY, TreeBench
 from tests.tree_deeds import (
     add_hook,
     ask_supervisor,
@@ -71,6 +82,19 @@ from tests.tree_deeds import (
 )
 from tests.tree_parts import Switch, fail_if, fail_once, raise_it
 
+__all__ = [
+    "backend",
+    "bench",
+    "gate",
+    "make_bench",
+    "no_bugs",
+    "notes",
+    "process_bench",
+    "processes",
+    "reached",
+    "switch",
+]
+
 RUNNING = "running"
 STOPPED = "stopped"
 RESTARTING = "restarting"
@@ -79,83 +103,6 @@ FORCE = 0.5  # seconds a child has that was told to end without any hook, see `o
 SLACK = 1.5  # seconds that a loaded machine may add
 
 NO_HANG = "nothing hangs in virtual time: the handler would hold up the test itself"
-
-MakeBench = Callable[..., TreeBench]
-
-
-@pytest.fixture(scope="module")
-def process_bench() -> Iterator[TreeBench]:
-    """One system whose components have processes: it is a second until the first has."""
-    made = TreeBench("process", Notes(os.devnull))
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn."""
-    return str(request.param)
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What components add lines to, wherever they are."""
-    return Notes(str(tmp_path / "notes"))
-
-
-@pytest.fixture
-def bench(backend: str, notes: Notes, request: pytest.FixtureRequest) -> Iterator[TreeBench]:
-    """A system without components."""
-    if backend == "process":
-        shared = request.getfixturevalue("process_bench")
-        shared.begin(notes)
-        yield shared
-        shared.clear()
-        return
-    made = TreeBench(backend, notes)
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def make_bench(backend: str, notes: Notes) -> Iterator[MakeBench]:
-    """Makes systems of the test's own, and shuts them down afterwards."""
-    made: list[TreeBench] = []
-
-    def make(**options: Any) -> TreeBench:
-        made.append(TreeBench(backend, notes, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No supervisor has met a bug of its own, which it would have logged and gone on."""
-    yield
-    bugs = [record for record in caplog.records if record.exc_info and record.name == "kompyct"]
-    assert not bugs, [record.exc_text for record in bugs]
-    assert logging.getLogger("kompyct").isEnabledFor(logging.ERROR)
-
-
-@pytest.fixture
-def switch(tmp_path: Path) -> Switch:
-    """One that is off."""
-    return Switch(tmp_path / "switch")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A closed gate."""
-    return Gate(str(tmp_path / "gate"))
-
-
-@pytest.fixture
-def reached(tmp_path: Path) -> Gate:
-    """What is opened when a component is where it waits for the gate."""
-    return Gate(str(tmp_path / "reached"))
 
 
 def do(ref: Any, action: Callable[..., object], *arguments: Any) -> Any:

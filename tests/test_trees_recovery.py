@@ -8,7 +8,6 @@ docstring of each test.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import signal
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -59,8 +58,19 @@ from kompyct.lifecycle import Status
 from kompyct.store.snapshots import MemoryStore
 from kompyct.testing import hang
 from tests.conftest import LIMIT
+from tests.every_backend import gate, notes
+from tests.every_tree import (
+    MakeBench,
+    backend,
+    bench,
+    make_bench,
+    no_bugs,
+    process_bench,
+    processes,
+    reached,
+)
 from tests.process.components import FAULTS, Do, Gate, Get, Notes, echo, pid
-from tests.tree_bench import BACKENDS, PLENTY, TreeBench
+from tests.tree_bench import PLENTY, TreeBench
 from tests.tree_deeds import (
     add_hook,
     answers_nothing,
@@ -81,6 +91,18 @@ from tests.tree_deeds import (
 )
 from tests.tree_parts import Leaf, quit_now, raise_it
 
+__all__ = [
+    "backend",
+    "bench",
+    "gate",
+    "make_bench",
+    "no_bugs",
+    "notes",
+    "process_bench",
+    "processes",
+    "reached",
+]
+
 RUNNING = "running"
 STOPPED = "stopped"
 LOST = FaultKind.PROCESS_LOST
@@ -91,98 +113,16 @@ FORCE = 0.5  # seconds a child has that was told to end without any hook, see `o
 SLACK = 1.5  # seconds that a loaded machine may add
 NO_HANG = "nothing hangs in virtual time: it would hold up the test itself"
 
-MakeBench = Callable[..., TreeBench]
-
-
-@pytest.fixture(scope="module")
-def process_bench() -> Iterator[TreeBench]:
-    """One system whose components have processes: it is a second until the first has."""
-    made = TreeBench("process", Notes(os.devnull))
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def processes(process_bench: TreeBench, notes: Notes) -> Iterator[TreeBench]:
-    """That system, without components."""
-    process_bench.begin(notes)
-    yield process_bench
-    process_bench.clear()
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn."""
-    return str(request.param)
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What components add lines to, wherever they are."""
-    return Notes(str(tmp_path / "notes"))
-
-
-@pytest.fixture
-def bench(backend: str, notes: Notes, request: pytest.FixtureRequest) -> Iterator[TreeBench]:
-    """A system without components."""
-    if backend == "process":
-        shared = request.getfixturevalue("process_bench")
-        shared.begin(notes)
-        yield shared
-        shared.clear()
-        return
-    made = TreeBench(backend, notes)
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture
-def make_bench(backend: str, notes: Notes) -> Iterator[MakeBench]:
-    """Makes systems of the test's own, and shuts them down afterwards."""
-    made: list[TreeBench] = []
-
-    def make(**options: Any) -> TreeBench:
-        made.append(TreeBench(backend, notes, **options))
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.system.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No supervisor has met a bug of its own, which it would have logged and gone on."""
-    FAULTS.clear()
-    yield
-    bugs = [record for record in caplog.records if record.exc_info and record.name == "kompyct"]
-    assert not bugs, [record.exc_text for record in bugs]
-    assert logging.getLogger("kompyct").isEnabledFor(logging.ERROR)
-
-
 OTHERS: set[threading.Thread] = set()
 """The threads that were there before a test: those of tests whose handlers hang for ever."""
 
 
 @pytest.fixture(autouse=True)
 def others() -> None:
-    """Know which threads are not the test's."""
+    """Know which threads are not the test's, and of no fault."""
+    FAULTS.clear()
     OTHERS.clear()
     OTHERS.update(threading.enumerate())
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A closed gate."""
-    made = Gate(str(tmp_path / "gate"))
-    yield made
-    made.open()
-
-
-@pytest.fixture
-def reached(tmp_path: Path) -> Gate:
-    """What is opened when a component is where it waits for the gate."""
-    return Gate(str(tmp_path / "reached"))
 
 
 def do(ref: Any, action: Callable[..., object], *arguments: Any) -> Any:

@@ -6,12 +6,11 @@ Expected values are derived from OTP's documentation of `supervisor` (and Elixir
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,8 @@ from kompyct.events import (
 )
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
+from tests.every_backend import notes
+from tests.every_tree import backend, bench, no_bugs, process_bench, processes, switch
 from tests.process.components import Do, Gate, Get, Notes, pid
 from tests.tree_bench import BACKENDS, PLENTY, TreeBench
 from tests.tree_parts import (
@@ -78,48 +79,11 @@ from tests.tree_parts import (
     wait_if,
 )
 
+__all__ = ["backend", "bench", "no_bugs", "notes", "process_bench", "processes", "switch"]
+
 RUNNING = "running"
 STOPPED = "stopped"
 RESTARTING = "restarting"
-
-
-@pytest.fixture(scope="module")
-def process_bench() -> Iterator[TreeBench]:
-    """One system whose components have processes: it is a second until the first has."""
-    made = TreeBench("process", Notes(os.devnull))
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture(params=BACKENDS)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TreeBench]:
-    """A system without components on each backend in turn."""
-    notes = Notes(str(tmp_path / "notes"))
-    if request.param == "process":
-        shared = request.getfixturevalue("process_bench")
-        shared.begin(notes)
-        yield shared
-        shared.clear()
-        return
-    made = TreeBench(request.param, notes)
-    yield made
-    made.system.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No supervisor has met a bug of its own, which it would have logged and gone on."""
-    yield
-    bugs = [record for record in caplog.records if record.exc_info and record.name == "kompyct"]
-    bugs = [record for record in bugs if "could not" in record.msg and "supervisor" in record.msg]
-    assert not bugs, [record.exc_text for record in bugs]
-    assert logging.getLogger("kompyct").isEnabledFor(logging.ERROR)
-
-
-@pytest.fixture
-def switch(tmp_path: Path) -> Switch:
-    """One that is off."""
-    return Switch(tmp_path / "switch")
 
 
 # -- restart types -------------------------------------------------------------------------------
@@ -858,7 +822,7 @@ def three(bench: TreeBench, restart: Any, end: str, strategy: Any) -> Any:
     return ref
 
 
-@pytest.mark.parametrize(("bench", "strategy"), TABLE, indirect=["bench"])
+@pytest.mark.parametrize(("backend", "strategy"), TABLE, indirect=["backend"])
 @pytest.mark.parametrize("end", DOWN)
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 def test_how_a_child_goes_down_its_restart_type_and_the_strategy_decide(
