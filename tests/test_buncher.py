@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +13,7 @@ from examples.buncher.reader import Hurry
 from kompyct import Component, ComponentRef, Required, handles
 from kompyct.events import ComponentFaulted
 from kompyct.testing import TestSystem
-
-ROOT = Path(__file__).parent.parent
+from tests.programs import example
 
 
 class Listener(Component[Hurry]):
@@ -101,20 +97,12 @@ def test_a_fault_loses_no_number_and_no_channel() -> None:
 def test_the_demo_shows_all_numbers(backend: str) -> None:
     """Given a real run, then reader two has each number once, and reader one those before it was
     disconnected. By hand: 0 + ... + 249 = 31125; then 1 + 2 + 3 + 4, and 5."""
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.buncher", backend],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = example("buncher", backend)
     sums = {"one": [0], "two": [0]}
-    for reader, total in re.findall(r"^(one|two): .*; the sum is (\d+)$", done.stdout, re.M):
+    for reader, total in re.findall(r"^(one|two): .*; the sum is (\d+)$", said, re.M):
         sums[reader].append(int(total))
     assert sums["one"][-1] == 31125
     assert sums["two"][-1] == 31125 + 10 + 5
-    assert "the buncher has recovered from ValueError, in its phase 'receive'" in done.stdout
+    assert "the buncher has recovered from ValueError, in its phase 'receive'" in said
     # A burst as slow as that, 0.15 s for 100 numbers, would only make more of them "late".
-    assert re.search(r"^two: \d+ numbers, (full|late);", done.stdout, re.M)
+    assert re.search(r"^two: \d+ numbers, (full|late);", said, re.M)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +10,7 @@ from examples.counters.__main__ import texts
 from examples.counters.counters import Counts, GetCounts, Tally, Total, Worker
 from kompyct.events import ComponentRecovered
 from kompyct.testing import TestSystem
-
-ROOT = Path(__file__).parent.parent
+from tests.programs import example
 
 
 def test_messages_and_events_are_counted_apart() -> None:
@@ -55,20 +51,12 @@ def test_the_demo_counts_all(backend: str) -> None:
     These four are the last worker's, as n % 4 is 3.
     """
     assert sum(len(text.split()) for text in texts()) == 1584
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.counters", backend],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    found = re.findall(r"^(.+): (\d+) messages, (\d+) events; .*of (.+)$", done.stdout, re.M)
+    said = example("counters", backend)
+    found = re.findall(r"^(.+): (\d+) messages, (\d+) events; .*of (.+)$", said, re.M)
     known = "1584 words in 396 texts"
     assert found == [
         ("tally", "0", "396", known),
         *((f"worker {n}", "100", "396", known) for n in range(3)),
         ("worker 3", "96", "396", known),
     ]
-    assert done.stdout.endswith("4 faults, and each worker went on from its last snapshot\n")
+    assert said.endswith("4 faults, and each worker went on from its last snapshot\n")

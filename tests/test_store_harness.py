@@ -6,46 +6,15 @@ Each runs as a program of its own: it forks, and a child must have one thread. T
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.harness.store.__main__ import SKIPPED
 from tests.harness.store.model import explore
 from tests.harness.store.subjects import SUBJECTS
+from tests.programs import catches, holds
 
-SEED = 20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the harnesses are for Linux")
-
-
-def harness(name: str, *options: str) -> tuple[int, str]:
-    """Exit code and output of a harness; skips the test if it cannot run here."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.harness.store", name, "--short", f"--seed={SEED}", *options],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-    if done.returncode == SKIPPED:
-        pytest.skip(done.stdout.splitlines()[-1])
-    return done.returncode, done.stdout + done.stderr
-
-
-def holds(name: str, *options: str) -> None:
-    """The harness finds nothing broken."""
-    code, output = harness(name, *options)
-    assert code == 0, output
-
-
-def catches(name: str, *options: str) -> None:
-    """The harness finds something broken, and says what."""
-    code, output = harness(name, *options)
-    assert code == 1, output
-    assert "BROKEN" in output
 
 
 SAMPLE = [  # the formats differ little here; all of them are in the slow tests
@@ -57,32 +26,32 @@ SAMPLE = [  # the formats differ little here; all of them are in the slow tests
 @pytest.mark.parametrize("subject", SAMPLE)
 def test_a_kill_at_any_call_loses_nothing_acknowledged(subject: str) -> None:
     """B-76: SIGKILL at every call, then again while opening: the old number or the new."""
-    holds("kill", "--subject", subject)
+    holds("store kill", "--subject", subject)
 
 
 @pytest.mark.parametrize("planted", ["in-place", "unlink-first", "temporaries-left"])
 def test_the_kill_harness_catches(planted: str) -> None:
     """RELIABILITY.md 3: a harness that catches no planted bug proves nothing."""
-    catches("kill", "--subject", "json", "--planted", planted)
+    catches("store kill", "--subject", "json", "--planted", planted)
 
 
 @pytest.mark.parametrize("subject", SAMPLE)
 def test_a_call_that_fails_is_told_and_can_be_tried_again(subject: str) -> None:
     """RELIABILITY.md 1: `StoreError` with errno, path and phase; a later retry works."""
-    holds("errors", "--subject", subject)
+    holds("store errors", "--subject", subject)
 
 
 @pytest.mark.parametrize("planted", ["temporaries-left", "swallowed-write-error"])
 def test_the_harness_of_failing_calls_catches(planted: str) -> None:
     """As above: planted bugs that only show when a call fails."""
-    catches("errors", "--subject", "json", "--planted", planted)
+    catches("store errors", "--subject", "json", "--planted", planted)
 
 
 @pytest.mark.parametrize("name", ["strace-kill", "strace-errors"])
 @pytest.mark.parametrize("subject", ["json", "directory"])
 def test_real_system_calls_may_end_in_a_kill_or_an_error(name: str, subject: str) -> None:
     """B-76: the same, done to the system calls themselves; in the short form to some of them."""
-    holds(name, "--subject", subject)
+    holds(f"store {name}", "--subject", subject)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -112,51 +81,51 @@ def test_the_model_catches(subject: str, planted: str) -> None:
 @pytest.mark.parametrize("subject", ["json", "directory"])
 def test_kills_at_random_lose_nothing_and_leave_nothing(subject: str) -> None:
     """RELIABILITY.md 2: 100 kills; 10,000 in the long form."""
-    holds("restarts", "--subject", subject)
+    holds("store restarts", "--subject", subject)
 
 
 def test_kills_at_random_catch() -> None:
     """As above: a store that writes in place is torn."""
-    catches("restarts", "--subject", "json", "--planted", "in-place")
+    catches("store restarts", "--subject", "json", "--planted", "in-place")
 
 
 @pytest.mark.parametrize("subject", ["json", "directory"])
 def test_a_power_cut_loses_nothing_acknowledged(subject: str) -> None:
     """RELIABILITY.md 2: three real cuts; a thousand in the long form."""
-    holds("power", "--subject", subject, "--cuts=3")
+    holds("store power", "--subject", subject, "--cuts=3")
 
 
 @pytest.mark.parametrize("planted", ["no-file-sync", "no-folder-sync"])
 def test_the_power_harness_catches(planted: str) -> None:
     """As above: 30 cuts, of which about every third shows it."""
-    catches("power", "--subject", "json", "--cuts=30", "--planted", planted)
+    catches("store power", "--subject", "json", "--cuts=30", "--planted", planted)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_limits_of_a_process_hurt_no_store(subject: str) -> None:
     """RELIABILITY.md 1: too few descriptors, files too big; the old value stays, retry works."""
-    holds("limits", "--subject", subject)
+    holds("store limits", "--subject", subject)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_full_or_read_only_disk_hurts_no_store(subject: str) -> None:
     """RELIABILITY.md 1: full, nearly full, no inodes, read-only; the same."""
-    holds("space", "--subject", subject)
+    holds("store space", "--subject", subject)
 
 
 @pytest.mark.parametrize("planted", ["temporaries-left", "short-write"])
 def test_the_space_harness_catches(planted: str) -> None:
     """As above: with a disk that is nearly full a write is short."""
-    catches("space", "--subject", "json", "--planted", planted)
+    catches("store space", "--subject", "json", "--planted", planted)
 
 
 @pytest.mark.parametrize("subject", [name for name in SUBJECTS if name != "sealed"])
 def test_a_damaged_file_gives_no_wrong_value(subject: str) -> None:
     """RELIABILITY.md 2: all found, but in plain files, which have no checksum."""
-    holds("bad", "--subject", subject)
+    holds("store bad", "--subject", subject)
 
 
 @pytest.mark.parametrize("subject", ["signed", "directory"])
 def test_the_harness_of_bad_files_catches(subject: str) -> None:
     """As above: seals and signatures that are not checked."""
-    catches("bad", "--subject", subject, "--unchecked")
+    catches("store bad", "--subject", subject, "--unchecked")

@@ -23,8 +23,7 @@ from kompyct.events import ComponentEnded, ComponentFaulted, ComponentRecovered
 from kompyct.store import MemoryStore
 from kompyct.testing import TestSystem
 from tests.conftest import LIMIT
-
-ROOT = Path(__file__).parent.parent
+from tests.programs import ROOT, example
 
 
 def start(system: TestSystem, factory: type[UnstableCounter]) -> ComponentRef[GetCount]:
@@ -218,21 +217,6 @@ def test_two_runs_in_virtual_time_are_the_same() -> None:
     assert len(runs[0]) == 10  # five faults, five recoveries
 
 
-def run_demo(seconds: str) -> list[str]:
-    """The lines that the demo prints when it is given `seconds`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.unstable_counter", seconds],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
-
-
 def number_after(start: str, lines: list[str]) -> int:
     """The number in the one line that begins with `start`."""
     (line,) = [line for line in lines if line.startswith(start)]
@@ -269,7 +253,7 @@ def test_the_demo_shows_faults_a_kill_an_orderly_end_and_the_remedy() -> None:
     By hand: the first fault is due at 2.56 s, the second at 3.13 s at the latest. A busy machine
     may be late, so one is asked for. The last two lines are in virtual time: the numbers above.
     """
-    check_demo(run_demo("3.5"), least_faults=1)
+    check_demo(example("unstable_counter", "3.5").splitlines(), least_faults=1)
 
 
 class Written(list[str]):
@@ -305,7 +289,7 @@ def test_the_demo_shows_five_faults_in_five_seconds() -> None:
     In real time the two timers are armed some microseconds apart, the tick first, so the last
     save takes 200: the fifth fault is at 2.56 + 4·0.56 = 4.80 s, the sixth would be at 5.36 s.
     """
-    lines = run_demo("5")
+    lines = example("unstable_counter", "5").splitlines()
     check_demo(lines, least_faults=5)
 
 

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from examples.unstable_native import counter
-
-ROOT = Path(__file__).parent.parent
-LIMIT = 50  # seconds; it takes seven
+from tests.programs import example
 
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
     """The lines that one run of the example prints; it ends with 0 and complains of nothing."""
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.unstable_native"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
+    return example("unstable_native").splitlines()
 
 
 def line_of(code: str) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +14,7 @@ from kompyct.lint import lint
 from kompyct.simulation import simulate
 from kompyct.store import MemoryStore
 from kompyct.testing import TestSystem
-
-ROOT = Path(__file__).parent.parent
+from tests.programs import example
 
 
 class CrashError(BaseException):
@@ -167,16 +163,7 @@ def test_the_station_survives_its_faults_for_real() -> None:
     By hand: they are due at 1.00, 1.10 and 2.34 s. Ticks that a busy machine is late for are
     skipped, so the last one is not asked for.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.weather_station", "2.7"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    first, again = done.stdout.split("\n\n")
+    first, again = example("weather_station", "2.7").split("\n\n")
     lines = [line.strip() for line in first.splitlines()]
     assert lines[0] == "starts with: no readings; 0 lines lost"
     assert "station/parsers/a faults: ProcessExitError" in lines

@@ -20,9 +20,8 @@ from functools import partial
 
 from tests.harness.process import midsave, orphans, races, soak, zygotes
 from tests.harness.process.planted import PLANTED, plant
-from tests.harness.store.figures import Figures, SkippedError
+from tests.harness.store.figures import SKIPPED, Figures, SkippedError
 
-SKIPPED = 77
 PATIENCE = 1_800  # seconds after which a harness that hangs says where, and ends
 
 HARNESSES: dict[str, tuple[Callable[[int, int], Figures], int, int]] = {

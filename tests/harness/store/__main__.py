@@ -23,12 +23,11 @@ from tests.harness.store import (
     space,
     strace,
 )
-from tests.harness.store.figures import Figures, SkippedError
+from tests.harness.store.figures import SKIPPED, Figures, SkippedError
 from tests.harness.store.planted import PLANTED
 from tests.harness.store.subjects import SUBJECTS, Subject
 
 Run = Callable[[Subject, argparse.Namespace], list[Figures]]
-SKIPPED = 77
 SPARSE = 29  # in the short form, of so many flips and truncations one is tried
 STRIDE = 5  # in the short form, of so many system calls one is meddled with
 

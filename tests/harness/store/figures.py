@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+SKIPPED = 77
+"""What a harness ends with that cannot run here; its last line says why."""
+
 
 class SkippedError(Exception):
     """The harness cannot run here; the message says why."""
