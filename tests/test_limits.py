@@ -24,14 +24,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kompyct import Component, ComponentSystem, Request
+from kompyct import ComponentSystem
 from kompyct.errors import ArgumentError, ArgumentTypeError, LimitError, LimitRangeError
 from kompyct.limits import (
     ExecutionTimeout,
@@ -45,6 +44,7 @@ from kompyct.limits import (
     time_guard,
 )
 from kompyct.store import open_store
+from tests.harness.limits import Count, Counter
 
 LIMIT = 10.0  # seconds, for anything that would otherwise never end
 
@@ -791,24 +791,6 @@ def test_a_loop_of_commits_is_interrupted(tmp_path: Path) -> None:
         while time.monotonic() < end:
             store.value = [0] * 100
             store.commit()
-
-
-@dataclass(frozen=True)
-class Count(Request[int]):
-    """How many messages came?"""
-
-
-class Counter(Component[object]):
-    """Counts messages."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def on_receive(self, message: object) -> int | None:
-        if isinstance(message, Count):
-            return self.count
-        self.count += 1
-        return None
 
 
 @pytest.mark.parametrize("backend", ["thread", "pool"])

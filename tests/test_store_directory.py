@@ -646,17 +646,7 @@ def test_a_full_disk_fails_the_save_and_a_later_one_works(
     store.save([snapshot(1)])
     (log,) = logs(folder)
     before = log.read_bytes()
-    written: list[int] = []
-
-    def half(path: str, descriptor: int, data: Any) -> Any:
-        if not is_log(path):
-            return NotImplemented
-        if written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(os.write(descriptor, bytes(data)[:50]))
-        return written[0]
-
-    calls.instead("write", half)
+    written = calls.fill_up(is_log)
     with pytest.raises(StoreError) as caught:
         store.save([snapshot(2, keeps=(1,)), snapshot(1, path="/b")])
     assert caught.value.errno == errno.ENOSPC

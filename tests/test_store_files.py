@@ -78,6 +78,25 @@ class Calls:
 
         self.instead(name, raising)
 
+    def fill_up(self, when: Callable[[str], bool]) -> list[int]:
+        """Have the disk be full when 50 bytes more are in a file for which `when(path)`.
+
+        Returns:
+            How many were written by then: none yet.
+        """
+        written: list[int] = []
+
+        def half(path: str, descriptor: int, data: Any) -> Any:
+            if not when(path):
+                return NotImplemented
+            if written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(os.write(descriptor, bytes(data)[:50]))
+            return written[0]
+
+        self.instead("write", half)
+        return written
+
     def heal(self) -> None:
         """Have nothing fail any more."""
         self._instead.clear()

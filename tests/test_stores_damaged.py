@@ -159,20 +159,11 @@ def test_a_full_disk_that_cannot_cut_off_abandons_the_segment(
     """`_append`: half a record behind which nothing may be appended; the next save works."""
     store = opens()
     store.save([snapshot(1)])
-    written: list[int] = []
-
-    def half(path: str, descriptor: int, data: Any) -> Any:
-        if not is_log(path):
-            return NotImplemented
-        if written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(os.write(descriptor, bytes(data)[:50]))
-        return written[0]
 
     def refused(*_: object) -> None:
         raise StoreError("no", phase="write", errno=errno.EIO)
 
-    calls.instead("write", half)
+    calls.fill_up(is_log)
     monkeypatch.setattr(files, "cut_off", refused)
     with pytest.raises(StoreError):
         store.save([snapshot(2, keeps=(1,))])

@@ -58,6 +58,7 @@ from kompyct.errors import (
 from kompyct.events import ComponentFaulted
 from kompyct.testing import EventRecorder, TestSystem
 from tests.harness.supervision_model import SECOND, Child, Deed, Model
+from tests.process.components import Notes
 
 Kind = Literal["manual", "thread", "pool", "process"]
 
@@ -124,29 +125,6 @@ FAULTS: dict[str, type[Exception]] = {"fault": Ordinary, "last": Last, "upward":
 
 class Count(Request[int]):
     """Ask for the count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """A file that any process adds lines to, each at once and as a whole."""
-
-    path: str
-
-    def add(self, line: str) -> None:
-        """Add a line."""
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(file, f"{line}\n".encode())
-        finally:
-            os.close(file)
-
-    def lines(self) -> list[str]:
-        """What was added so far."""
-        try:
-            with open(self.path, encoding="utf-8") as file:
-                return file.read().splitlines()
-        except FileNotFoundError:
-            return []
 
 
 @dataclass

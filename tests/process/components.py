@@ -38,15 +38,15 @@ FAULTS: dict[str, list[FaultContext[Any]]] = {}
 Action = Callable[..., object]
 
 
+@dataclass(frozen=True, slots=True)
 class Notes:
     """A file that any process adds lines to; what a process wrote stays when that is killed."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    path: str
 
     def add(self, line: object) -> None:
         """Add a line, at once and as a whole."""
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, f"{line}\n".encode())
         finally:
@@ -55,7 +55,7 @@ class Notes:
     def lines(self) -> list[str]:
         """What was added so far."""
         try:
-            with open(self._path, encoding="utf-8") as file:
+            with open(self.path, encoding="utf-8") as file:
                 return file.read().splitlines()
         except FileNotFoundError:
             return []
@@ -103,6 +103,22 @@ class DoAgain(Do):
     """As `Do`, and for the next incarnation if this one faults."""
 
     on_restart: ClassVar[OnRestart] = OnRestart.REDELIVER
+
+
+@dataclass(frozen=True)
+class Unwelcome(Request[Any]):
+    """Cannot be unpickled in the process it is for."""
+
+    here: int
+
+    def __reduce__(self) -> Any:
+        return _open_unwelcome, (self.here,)
+
+
+def _open_unwelcome(here: int) -> Unwelcome:
+    if os.getpid() != here:
+        raise RuntimeError("unwelcome")
+    return Unwelcome(here)
 
 
 @dataclass(frozen=True)

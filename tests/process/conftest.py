@@ -13,7 +13,10 @@ import pytest
 from kompyct import FaultContext
 from kompyct.events import Event
 from tests.conftest import LIMIT, Bench
-from tests.process.components import FAULTS, Do, Gate, Holder, Notes
+from tests.every_backend import notes
+from tests.process.components import FAULTS, Do, Gate, Holder
+
+__all__ = ["notes"]
 
 E = TypeVar("E", bound=Event)
 _numbers = itertools.count(1)
@@ -93,12 +96,6 @@ def make_bench() -> Iterator[Callable[..., ProcessBench]]:
     yield make
     for one in made:
         one.system.shutdown()
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    """What children add lines to."""
-    return Notes(str(tmp_path / "notes"))
 
 
 @pytest.fixture

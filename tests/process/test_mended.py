@@ -24,7 +24,17 @@ from kompyct import Component, FaultContext, Phase, RecoveryHandler, Request, St
 from kompyct.errors import ComponentCreateError, UnpicklableError
 from tests.conftest import LIMIT
 from tests.process import components
-from tests.process.components import Add, Do, Gate, Get, Holder, Notes, again, from_snapshot
+from tests.process.components import (
+    Add,
+    Do,
+    Gate,
+    Get,
+    Holder,
+    Notes,
+    Unwelcome,
+    again,
+    from_snapshot,
+)
 from tests.process.conftest import ProcessBench, do, new_name
 from tests.process.test_programs import BODY, run_script
 
@@ -302,22 +312,6 @@ def test_a_message_that_can_be_pickled_the_second_time(bench: ProcessBench, back
     assert isinstance(alone.exception(LIMIT), UnpicklableError) or alone.result() == "moody"
     assert ref.ask(Get()) == 1
     bench.system.kill(ref).result(LIMIT)
-
-
-@dataclass(frozen=True)
-class Unwelcome:
-    """Cannot be unpickled in the process it is for."""
-
-    here: int
-
-    def __reduce__(self) -> Any:
-        return _open_unwelcome, (self.here,)
-
-
-def _open_unwelcome(here: int) -> Unwelcome:
-    if os.getpid() != here:
-        raise RuntimeError("unwelcome")
-    return Unwelcome(here)
 
 
 def test_a_message_that_can_be_pickled_once_only(bench: ProcessBench, notes: Notes) -> None:

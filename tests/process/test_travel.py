@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +23,7 @@ from kompyct.errors import (
 )
 from tests.conftest import LIMIT
 from tests.process import components
-from tests.process.components import Add, Do, Gate, Get, Holder, Notes, again
+from tests.process.components import Add, Do, Gate, Get, Holder, Notes, Unwelcome, again
 from tests.process.conftest import ProcessBench, do, new_name
 
 MakeGate = Callable[[], Gate]
@@ -196,22 +195,6 @@ class Stubborn:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("stubborn")
-
-
-@dataclass(frozen=True)
-class Unwelcome(Request[Any]):
-    """Cannot be unpickled in the process it is for."""
-
-    here: int
-
-    def __reduce__(self) -> Any:
-        return _open_unwelcome, (self.here,)
-
-
-def _open_unwelcome(here: int) -> Unwelcome:
-    if os.getpid() != here:
-        raise RuntimeError("unwelcome")
-    return Unwelcome(here)
 
 
 def _unknown_class() -> Any:
