@@ -558,6 +558,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.harness.limits", description=__doc__)
     parser.add_argument("what", choices=["races"])
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--measured", type=int, default=2_000, help="whose lateness is measured")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--kind", choices=_ALL, action="append", default=[])
     parser.add_argument("--mutants", action="store_true", help="plant bugs instead")
@@ -575,7 +576,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if missed else 0
     start = time.monotonic()
     findings = run(given.count, given.seed, tuple(given.kind))
-    findings.overshoots = measure(min(2_000, given.count), given.seed)
+    findings.overshoots = measure(min(given.measured, given.count), given.seed)
     for line in findings.broken[:20]:
         print(line)
     for kind, (races, interrupted) in sorted(findings.by_kind.items()):
