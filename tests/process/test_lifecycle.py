@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kompyct import RestartLimit, State, events, stand_in
+from kompyct import RestartLimit, State, events, remote
 from kompyct.errors import (
     ArgumentError,
     ComponentCreateError,
@@ -307,9 +307,12 @@ def test_a_component_that_never_started_can_be_killed(bench: ProcessBench, notes
     assert notes.lines() == ["kill"]
 
 
-def test_a_process_that_hangs_is_ended_by_force(make_bench: Any, make_gate: MakeGate) -> None:
+def test_a_process_that_hangs_is_ended_by_force(
+    make_bench: Any, make_gate: MakeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """B-58 (process): a handler that never returns holds a shutdown for its deadline, not more,
     and its process is gone afterwards."""
+    monkeypatch.setattr(remote, "PATIENCE", SHORT)
     bench = make_bench()
     reached = make_gate()
     ref = bench.started()
@@ -328,7 +331,7 @@ def test_a_stopped_process_is_ended_by_force(
     bench: ProcessBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B-58 (process): SIGSTOP keeps a process from everything but SIGKILL; a kill uses that."""
-    monkeypatch.setattr(stand_in, "PATIENCE", SHORT)
+    monkeypatch.setattr(remote, "PATIENCE", SHORT)
     ref = bench.started()
     number = do(ref, components.pid)
     process = identity_of(number)
@@ -361,7 +364,7 @@ def test_a_hook_that_hangs_is_ended_by_force(
     bench: ProcessBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B-58 (process): `on_kill` that hangs and ignores SIGTERM is ended by SIGKILL."""
-    monkeypatch.setattr(stand_in, "PATIENCE", SHORT)
+    monkeypatch.setattr(remote, "PATIENCE", SHORT)
     ref = bench.started(hooks={"start": _ignore_terms, "kill": _hang})
     process = identity_of(do(ref, components.pid))
     begun = time.monotonic()

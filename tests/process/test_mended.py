@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kompyct import Component, FaultContext, Phase, RecoveryHandler, Request, State, events
+from kompyct import Component, FaultContext, Phase, RecoveryHandler, Request, State, events, remote
 from kompyct.errors import ComponentCreateError, UnpicklableError
 from tests.conftest import LIMIT
 from tests.process import components
@@ -97,9 +97,12 @@ def _die_now(component: Any) -> None:
     components.die(component, signal.SIGKILL)
 
 
-def test_kills_end_what_hangs(bench: ProcessBench, make_gate: MakeGate) -> None:
+def test_kills_end_what_hangs(
+    bench: ProcessBench, make_gate: MakeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """B-58 (process): a kill waits for no hook for ever that it comes after, nor for a factory
     that a recovery has chosen. (All at once: each waits for its process's patience to end.)"""
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
     refs = [make_hang(bench, make_gate()) for make_hang in HANGING]
     begun = time.monotonic()
     for killed in [bench.system.kill(ref) for ref in refs]:

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kompyct import ComponentSystem, FaultKind, State, events, stand_in
+from kompyct import ComponentSystem, FaultKind, State, events, remote
 from kompyct.errors import StoreError
 from kompyct.processes.identity import ProcessIdentity, identity_of
 from kompyct.store.snapshots import MemoryStore
@@ -309,7 +309,7 @@ def test_killing_a_child_during_the_shutdown_does_not_hang_it(
     make_bench: Any, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B-88 (process): whichever child dies, or stops, while the system ends."""
-    monkeypatch.setattr(stand_in, "PATIENCE", 0.2)  # what SIGSTOP costs is tested elsewhere
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)  # what SIGSTOP costs is tested elsewhere
     bench = make_bench()
     refs = [bench.started(index, recovery=from_snapshot) for index in range(6)]
     pids = [do(ref, components.pid) for ref in refs]
