@@ -774,10 +774,9 @@ def test_a_process_has_as_long_as_it_takes_with_shutdown_none(
     processes: TreeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docstring of ChildSpec, finding 10: the 3 s of components outside trees do not count."""
-    from kompyct import remote, stand_in
+    from kompyct import remote
 
     monkeypatch.setattr(remote, "PATIENCE", 0.1)
-    monkeypatch.setattr(stand_in, "PATIENCE", 0.1)
     bench = processes
     hooks = {"kill": partial(note_after, "killed", 0.4)}
     top = bench.tree([bench.spec("a", hooks=hooks, shutdown=None)])

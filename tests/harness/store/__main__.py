@@ -23,7 +23,7 @@ from tests.harness.store import (
     space,
     strace,
 )
-from tests.harness.store.figures import SKIPPED, Figures, SkippedError
+from tests.harness.store.figures import SKIPPED, Figures, FoundError, SkippedError
 from tests.harness.store.planted import PLANTED
 from tests.harness.store.subjects import SUBJECTS, Subject
 
@@ -118,6 +118,7 @@ def main() -> int:
     parser.add_argument("--unchecked", action="store_true", help="plant: no seal is checked (bad)")
     parser.add_argument("--short", action="store_true", help="what takes a few seconds")
     given = parser.parse_args()
+    Figures.stop_at_first = given.short and bool(given.planted or given.unchecked)
     broken = 0
     print(f"seed {given.seed}")
     for name in given.subject or [*SUBJECTS]:
@@ -126,6 +127,9 @@ def main() -> int:
         except SkippedError as error:
             print(f"skipped: {error}")
             return SKIPPED
+        except FoundError as error:
+            print(f"BROKEN {error}")
+            return 1
         for figures in found:
             for what in figures.broken[:20]:
                 print(f"BROKEN {what}")

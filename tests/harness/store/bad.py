@@ -204,4 +204,4 @@ def _judge(figures: Figures, subject: Subject, what: str, told: str) -> None:
     elif subject.name in PLAIN and (told == "unnoticed" or told.isdigit()):
         figures.add("unnoticed" if told == "unnoticed" else "harmless")
     else:
-        figures.broken.append(f"{what}: {told}")
+        figures.expect(False, f"{what}: {told}")

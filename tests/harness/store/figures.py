@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 SKIPPED = 77
 """What a harness ends with that cannot run here; its last line says why."""
@@ -13,9 +14,17 @@ class SkippedError(Exception):
     """The harness cannot run here; the message says why."""
 
 
+class FoundError(Exception):
+    """Something is broken, as the message says, and no more is asked for."""
+
+
 @dataclass(slots=True)
 class Figures:
     """What one harness counted on one subject."""
+
+    stop_at_first: ClassVar[bool] = False
+    """Whether the first that is broken ends the search, by `FoundError`: of a bug that was planted
+    nobody asks where else it shows."""
 
     name: str
     counts: dict[str, int] = field(default_factory=dict)
@@ -30,6 +39,8 @@ class Figures:
         """Note `what` as broken unless it holds."""
         if not holds:
             self.broken.append(what)
+            if self.stop_at_first:
+                raise FoundError(what)
         return holds
 
     def line(self) -> str:
