@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import array
+import linecache
 import os
 import pickle
+import re
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -18,6 +22,8 @@ from kompyct.guard.handed import REMEMBERED
 from kompyct.guard.mirror import Mirror, SavedStore
 from kompyct.guard.shared import SharedStore
 from kompyct.processes.memory import HAS_MEMFD
+from tests.harness.guarded import MUTANTS_IN_PLACE
+from tests.harness.planting import Mutant
 
 KINDS = [
     pytest.param(False, marks=pytest.mark.skipif(not HAS_MEMFD, reason="no memfd here")),
@@ -262,15 +268,112 @@ def test_several_threads_may_write(data: GuardedDict, mirror: Mirror) -> None:
     assert dict(rescued(mirror)) == {"count": [1200], 0: 299, 1: 299, 2: 299, 3: 299}
 
 
+def in_the_midst(data: GuardedDict, action: Callable[[], object], value: object) -> None:
+    """Assign `value` to "key" of `data`, and call `action` while it is written in place."""
+    store = data.store
+    assert isinstance(store, SharedStore)
+    done: list[bool] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code is SharedStore.overwrite.__code__:
+            if event == "line" and "sequence" in frame.f_locals and not done:
+                done.append(True)
+                sys.settrace(None)
+                action()
+            return trace
+        return None
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        data["key"] = value
+    finally:
+        sys.settrace(None)
+    assert done
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_handler_in_the_midst_of_an_assignment_comes_after_it(
+    data: GuardedDict, mirror: Mirror, deletes: bool
+) -> None:
+    """Given a handler of a signal that assigns the key that is being assigned, or deletes it,
+    then that is done afterwards, and nothing is mixed up."""
+    data["key"] = data["key"] = [0]
+
+    def handler() -> None:
+        data["other"] = [2]
+        if deletes:
+            del data["key"]
+        else:
+            data["key"] = [3]
+
+    in_the_midst(data, handler, [1])
+    expected = {"other": [2]} if deletes else {"key": [3], "other": [2]}
+    assert dict(rescued(mirror)) == dict(data) == expected
+    data["more"] = data["key"] = [4]
+    assert dict(rescued(mirror)) == {"key": [4], "other": [2], "more": [4]}
+
+
+def test_another_thread_waits_for_an_assignment_without_lock(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given a second thread that comes while the first is writing, then it writes after it; and
+    from then on both take the lock."""
+    data["key"] = data["key"] = [0]
+    came = threading.Event()
+    written = threading.Event()
+
+    def write() -> None:
+        came.set()
+        data["key"] = [2]
+        written.set()
+
+    other = threading.Thread(target=write)
+
+    def meanwhile() -> None:
+        other.start()
+        assert came.wait(10)
+        assert not written.wait(0.05)
+
+    in_the_midst(data, meanwhile, [1])
+    other.join(10)
+    assert written.is_set()
+    assert rescued(mirror)["key"] == [2]
+    store = data.store
+    assert isinstance(store, SharedStore)
+    assert not store.overwrite("key", store.slots["key"], pickle.dumps([3]), {})
+    with data.edit("key") as value:
+        third = threading.Thread(target=data.update, kwargs={"key": [9]})
+        third.start()
+        value.append(3)
+        data["key"] = value
+    third.join(10)
+    assert data["key"] == [9]
+
+
+def test_arrays_in_small_values_come_back_writable(data: GuardedDict, mirror: Mirror) -> None:
+    """Given values that are small, then large, then small again, with arrays in them, then each
+    comes back, as large as its memory is."""
+    for size in (3, 3, 3, 100_000, 100_000, 3, 5, 2_000, 3, 3):
+        data["key"] = {"array": np.arange(size), "none": None}
+        found = rescued(mirror)["key"]["array"]
+        assert (found == np.arange(size)).all()
+        found[0] = 5
+    data["key"] = data["key"] = lambda: 42  # what pickle cannot do
+    assert rescued(mirror)["key"]() == 42
+    with pytest.raises(SnapshotError, match="lock"):
+        data["key"] = threading.Lock()
+    assert data["key"]() == 42
+
+
 def test_a_forked_child_is_refused(data: GuardedDict) -> None:
     """Given a child that the application forks, then it cannot damage what is not its own."""
-    data["key"] = 1
+    data["key"] = data["key"] = 1  # the second time is without the lock
     child = os.fork()
     if child == 0:
         refused = 0
         for action in (
-            lambda: data["key"],
             lambda: data.update(key=2),
+            lambda: data["key"],
             lambda: data.pop("key"),
             lambda: data.array("a", 3),
             lambda: list(data),
@@ -282,6 +385,71 @@ def test_a_forked_child_is_refused(data: GuardedDict) -> None:
         os._exit(refused)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
     assert data["key"] == 1
+
+
+def interrupted_anywhere(data: GuardedDict, mirror: Mirror) -> None:
+    """Interrupt an assignment at each of its lines, and check what is there then."""
+
+    class Stop(BaseException):
+        pass
+
+    def stopped(stop_at: int) -> bool:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            nonlocal lines
+            if event == "line" and "guard" in frame.f_code.co_filename:
+                lines += 1
+                text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+                # Where the interpreter looks for signals, as it does not in the midst of these.
+                if lines >= stop_at and not re.search(r"= 0$|= (True|False)$|try:", text.rstrip()):
+                    raise Stop
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            data["key"] = ["new"]
+        except Stop:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    for stop_at in range(1, 60):
+        data["key"] = ["older"]
+        data["key"] = ["old"]
+        interrupted = stopped(stop_at)
+        found = rescued(mirror)["key"]
+        assert found in (["old"], ["new"])
+        assert mirror.damaged == 0
+        if not interrupted:
+            break
+        for value in ("a", "b" * 9_000, "c"):
+            data["key"] = data["other"] = value
+            assert dict(rescued(mirror)) == {"key": value, "other": value}
+    else:
+        pytest.fail("the write has more lines than were tried")
+    thread = threading.Thread(target=data.update, kwargs={"key": 5})
+    thread.start()
+    thread.join(10)
+    assert rescued(mirror)["key"] == 5
+
+
+def test_an_interrupt_at_any_line_of_an_assignment_leaves_a_whole_value(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given an exception at any line but one that ends the write, then the value is the old one
+    or the new one, what comes after is stored, and other threads are let in."""
+    interrupted_anywhere(data, mirror)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS_IN_PLACE, ids=str)
+def test_a_planted_bug_is_caught_between_two_lines(mutant: Mutant, mirror: Mirror) -> None:
+    """RELIABILITY 3: Given a write that overwrites what counts, or lets count what is not there
+    yet, then the interrupts find it."""
+    with mutant.planted(), pytest.raises(AssertionError):
+        interrupted_anywhere(GuardedDict(SharedStore(mirror.block)), mirror)
 
 
 def test_it_cannot_be_sent_to_another_process(data: GuardedDict) -> None:

@@ -51,7 +51,7 @@ def read(store: SharedStore) -> dict[object, bytes]:
 
 def entry_of(store: SharedStore, key: object) -> int:
     """Where the entry of a key is."""
-    return store._slots[key].at
+    return store.slots[key].at
 
 
 def test_an_empty_table_has_nothing(make: Make) -> None:
@@ -218,7 +218,9 @@ def test_a_write_by_a_handler_in_the_middle_of_a_write_comes_after_it(make: Make
 
     class Part(bytes):
         def __len__(self) -> int:  # in the middle of the write
-            if store._busy and b"handler" not in [parts[0] for _, parts in store._deferred]:
+            if store._busy and b"handler" not in [
+                parts[0] for _, parts in store._deferred if parts
+            ]:
                 store["key"] = b"handler"
             return super().__len__()
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from pickle import dumps
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from kompyct import codecs
 from kompyct.errors import ArgumentError, GuardError
 from kompyct.guard.arrays import Arrays, checked_dtype, from_content, is_array
 from kompyct.guard.handed import UNCHANGEABLE, HandedOut
-from kompyct.guard.shared import SharedStore
+from kompyct.guard.shared import SharedStore, Slot
 from kompyct.processes.exits import ProcessExit
 
 if TYPE_CHECKING:
@@ -44,10 +45,15 @@ class GuardedDict(MutableMapping[Any, Any]):
         """
         self.store = managed_dict
         shared = managed_dict if isinstance(managed_dict, SharedStore) else None
+        self._shared = shared
         self._put = shared.put if shared is not None else self._put_joined
+        # For the fast way of assigning, which goes past the lock.
+        self._slots: Mapping[Any, Slot] = shared.slots if shared is not None else {}
+        self._overwrite = shared.overwrite if shared is not None else _cannot
         self._arrays = Arrays(shared) if shared is not None else None
         self._pid = shared.pid if shared is not None else 0
         self._handed = HandedOut(managed_dict)
+        self._given = self._handed.values
         # Protects all of the above. Entered again by `edit`, and by handlers of signals.
         self._lock = threading.RLock()
 
@@ -59,7 +65,7 @@ class GuardedDict(MutableMapping[Any, Any]):
             SnapshotError, VersionError: it cannot be built again.
             GuardError: this is a forked child of the guarded program.
         """
-        self._check_process()
+        self._check()
         with self._lock:
             data = self.store[key]
             if is_array(data):
@@ -78,19 +84,28 @@ class GuardedDict(MutableMapping[Any, Any]):
             OSError: there is no memory for it; the value before is still there.
             GuardError: this is a forked child of the guarded program.
         """
-        parts = codecs.encode_in_parts(value)
-        if self._pid and self._pid != os.getpid():
-            self._refuse_process()
+        slot = self._slots.get(key)
+        if slot is None or not slot.limit:
+            parts = codecs.encode_in_parts(value)
+        else:
+            # The value before was small. As it is copied anyway, buffers need not be put beside.
+            try:
+                data = dumps(value, 5)
+            except Exception:
+                parts = (codecs.by_cloudpickle(value),)
+            else:
+                if self._overwrite(key, slot, data, self._given):
+                    return
+                parts = (data,)
+        self._check()
         with self._lock:
             self._put(key, parts)
-            # Asked here, since calls in vain would be a tenth of the whole.
-            if self._handed.values:
-                self._handed.forget(key)
-            if self._arrays is not None and self._arrays.living:
+            self._handed.forget(key)
+            if self._arrays is not None:
                 self._arrays.forget(key)
 
     def __delitem__(self, key: Any) -> None:
-        self._check_process()
+        self._check()
         with self._lock:
             del self.store[key]
             self._handed.forget(key)
@@ -98,7 +113,7 @@ class GuardedDict(MutableMapping[Any, Any]):
                 self._arrays.forget(key)
 
     def __iter__(self) -> Iterator[Any]:
-        self._check_process()
+        self._check()
         with self._lock:
             return iter(list(self.store))
 
@@ -129,7 +144,7 @@ class GuardedDict(MutableMapping[Any, Any]):
         Raises:
             KeyError: there is no value, and no `default`.
         """
-        self._check_process()
+        self._check()
         with self._lock:
             if default is not _NOTHING and key not in self.store:
                 value = default
@@ -161,7 +176,7 @@ class GuardedDict(MutableMapping[Any, Any]):
             OSError: there is no memory for it.
             GuardError: this is a forked child of the guarded program.
         """
-        self._check_process()
+        self._check()
         wanted = (shape,) if isinstance(shape, int) else tuple(map(int, shape))
         kind = checked_dtype(name, dtype)
         with self._lock:
@@ -182,18 +197,26 @@ class GuardedDict(MutableMapping[Any, Any]):
         """Warn now of values that were changed after they were read, and not stored."""
         if self._pid and self._pid != os.getpid():
             return  # a forked child that returns where its parent will
+        self._check()
         with self._lock:
             self._handed.check_all()
 
     def _put_joined(self, key: Any, parts: Sequence[bytes | memoryview]) -> None:
         self.store[key] = b"".join(parts)
 
-    def _check_process(self) -> None:
-        if self._pid and self._pid != os.getpid():
-            self._refuse_process()
+    def _check(self) -> None:
+        """Refuse a forked child, and see that from now on each thread takes the lock."""
+        if self._shared is not None:
+            if self._pid != os.getpid():
+                self._refuse_process()
+            self._shared.share()
 
     def _refuse_process(self) -> NoReturn:
         raise GuardError(
             f"the guarded dictionary belongs to process {self._pid}, and this is its forked child "
             f"{os.getpid()}; send results to that process and assign them there"
         )
+
+
+def _cannot(*_: object) -> bool:
+    return False

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
+import weakref
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import suppress
+from threading import get_ident
 from typing import Any
-from zlib import crc32
+from zlib import adler32, crc32
 
 from kompyct.guard.table import (
     CODE,
@@ -31,12 +35,13 @@ from kompyct.processes.memory import Block
 
 _LEAST = 64  # bytes of a place; places lie at multiples of it, as arrays like it
 _LARGE = 1 << 16  # bytes of a place from which on one that is far too large is given back
+_POLL = 0.0001  # seconds between two looks whether another thread has written what it began
 _pack_half = HALF.pack_into
-_HALVES = HALVES_AT
 
-_Place = tuple[
-    int, int
-]  # offset and capacity; in one object, so that an interrupt cannot part them
+_Place = tuple[int, int]  # offset and capacity
+# Where its header is, offset, the mark that makes it live, and capacity; in one object, so that an
+# interrupt cannot part them.
+_Half = tuple[int, int, int, int]
 
 
 class SharedStore(MutableMapping[Any, bytes]):
@@ -44,6 +49,10 @@ class SharedStore(MutableMapping[Any, bytes]):
 
     Not thread-safe: the caller's lock protects it. A handler of a signal that writes in the
     middle of another write is let through when that is done.
+
+    `overwrite` alone needs no lock, which would take longer than the rest of it. The thread that
+    made this may call it as long as no other has used the store; so each other thread calls
+    `share` before it takes the lock.
     """
 
     def __init__(self, block: Block) -> None:
@@ -51,39 +60,47 @@ class SharedStore(MutableMapping[Any, bytes]):
         self.pid = os.getpid()
         self._buffer = block.buffer
         self._places = _Places(block)
-        self._slots: dict[Any, _Slot] = {}
+        self.slots: dict[Any, Slot] = {}
         self._free: list[int] = []  # entries
         self._sequence = 0
-        self._busy = False
-        self._deferred: list[tuple[Any, Sequence[Bytes]]] = []
+        self._busy = False  # in `put`
+        self._deferred: list[tuple[Any, Sequence[Bytes] | None]] = []  # None to delete
+        self._alone = get_ident()  # the thread that needs no lock; 0 if there is none any more
+        self._inside = 0  # that thread, while it is in `overwrite`
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_NotAlone(self))
 
     def __getitem__(self, key: Any) -> bytes:
-        slot = self._slots[key]
+        slot = self.slots[key]
         mark = self._buffer[slot.at]
         if not mark:  # a delete was interrupted before it was done
             raise KeyError(key)
-        offset, length, _, _ = HALF.unpack_from(self._buffer, slot.at + _HALVES[mark - 1])
+        offset, length, _, _ = HALF.unpack_from(self._buffer, slot.halves[mark - 1][0])
         return bytes(self._buffer[offset : offset + length])
 
     def __setitem__(self, key: Any, data: Bytes) -> None:
         self.put(key, (data,))
 
     def __delitem__(self, key: Any) -> None:
-        slot = self._slots[key]
+        slot = self.slots[key]
+        if self._busy or self._inside == get_ident():
+            self._deferred.append((key, None))
+            return
+        slot.limit = 0
         self._buffer[slot.at] = 0  # first: what follows is for the writer only
-        del self._slots[key]
-        for place in (slot.key, *slot.places):
+        del self.slots[key]
+        for place in (slot.key, *((half[1], half[3]) for half in slot.halves)):
             self._places.give_back(place)
         self._free.append(slot.at)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._slots)
+        return iter(self.slots)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._slots
+        return key in self.slots
 
     def put(self, key: Any, parts: Sequence[Bytes]) -> None:
         """Let `parts`, one after the other, be the value of `key`.
@@ -91,20 +108,69 @@ class SharedStore(MutableMapping[Any, bytes]):
         Raises:
             OSError: there is no memory for it; the value before is still there.
         """
-        if self._busy:
+        if self._busy or self._inside == get_ident():
             self._deferred.append((key, parts))
             return
         self._busy = True
         try:
-            slot = self._slots.get(key)
+            slot = self.slots.get(key)
             if slot is None:
                 self._put_new(key, parts)
             else:
                 self._write(slot, parts)
         finally:
             self._busy = False
+        self.let_through()
+
+    def overwrite(self, key: Any, slot: Slot, data: bytes, given: dict[Any, Any]) -> bool:
+        """Let `data` be the value of a key that has one, if that is simple; say whether it was.
+
+        It is where the value before was no longer than a page, the memory for it is there
+        already, nobody is writing, and the thread is the only one: then no lock is needed. What
+        is `given` under the key is forgotten, before another thread can see the new value.
+        """
+        me = get_ident()
+        if self._alone != me or self._inside or self._busy:
+            return False
+        try:
+            self._inside = me
+            length = len(data)
+            # Again: another thread may have called `share` just before. Then it has not waited.
+            if self._alone != me or length > slot.limit:
+                return False
+            buffer = self._buffer
+            at = slot.at
+            header, offset, mark, _ = slot.halves[buffer[at] != 2]
+            self._sequence = sequence = self._sequence + 1
+            check = adler32(data, hash((offset, length, sequence)))
+            # As in `_write`: header, data, mark.
+            _pack_half(buffer, header, offset, length, sequence, check)
+            buffer[offset : offset + length] = data
+            buffer[at] = mark
+            if given:
+                given.pop(key, None)
+        finally:
+            self._inside = 0
+        if self._deferred:
+            self.let_through()
+        return True
+
+    def let_through(self) -> None:
+        """Do what handlers of signals wanted to be done while a write was under way."""
         while self._deferred:
-            self.put(*self._deferred.pop(0))
+            key, parts = self._deferred.pop(0)
+            if parts is not None:
+                self.put(key, parts)
+            else:
+                with suppress(KeyError):
+                    del self[key]
+
+    def share(self) -> None:
+        """Let another thread use the store from now on: none goes without the lock any more."""
+        if self._alone not in (0, get_ident()):
+            self._alone = 0
+            while self._inside:  # less than a microsecond, if it runs
+                time.sleep(_POLL)
 
     def make_room(self, length: int) -> tuple[int, memoryview]:
         """A place of zeros for good, and the memory there: for an array that lives in it.
@@ -122,35 +188,32 @@ class SharedStore(MutableMapping[Any, bytes]):
             return  # a forked child that returns where its parent will
         CODE.pack_into(self._buffer, CODE_AT, 1, code)
 
-    def _write(self, slot: _Slot, parts: Sequence[Bytes]) -> None:
+    def _write(self, slot: Slot, parts: Sequence[Bytes]) -> None:
         """Fill the half that is not live, and make it live."""
         buffer = self._buffer
         at = slot.at
         half = 0 if buffer[at] == 2 else 1  # the mark itself: it is never wrong
-        data = parts[0]
-        one = len(parts) == 1
-        length = len(data) if one else sum(map(len, parts))
+        length = sum(map(len, parts))
         freed = None
-        offset, capacity = slot.places[half]
+        header, offset, mark, capacity = slot.halves[half]
         if length > capacity or (capacity > _LARGE and length < capacity >> 4):
-            freed = slot.places[half]
-            slot.places[half] = self._place(length)
-            offset = slot.places[half][0]
+            freed = offset, capacity
+            slot.limit = 0
+            offset, capacity = self._place(length)
+            slot.halves[half] = header, offset, mark, capacity
             buffer = self._buffer
         self._sequence = sequence = self._sequence + 1
-        crc = hash((offset, length, sequence)) & MASK
+        check = hash((offset, length, sequence)) & MASK
         if length <= SMALL:
-            for part in parts:
-                crc = crc32(part, crc)
+            check = adler32(b"".join(parts), check)
         # The header before the data, so that a reader in the middle of either notices.
-        _pack_half(buffer, at + _HALVES[half], offset, length, sequence, crc)
-        if one:
-            buffer[offset : offset + length] = data
-        else:
-            for part in parts:
-                buffer[offset : offset + len(part)] = part
-                offset += len(part)
-        buffer[at] = half + 1  # last: from here on it is this half that counts
+        _pack_half(buffer, header, offset, length, sequence, check)
+        for part in parts:
+            buffer[offset : offset + len(part)] = part
+            offset += len(part)
+        buffer[at] = mark  # last: from here on it is this half that counts
+        least, most = sorted(half[3] for half in slot.halves)
+        slot.limit = min(least, SMALL) if length <= SMALL and most <= _LARGE else 0
         if freed is not None:
             self._places.give_back(freed)
 
@@ -161,16 +224,16 @@ class SharedStore(MutableMapping[Any, bytes]):
         place = self._place(len(name))
         buffer = self._buffer
         at = self._free.pop()
-        slot = _Slot(at, place)
+        slot = Slot(at, place)
         self._sequence = order = self._sequence + 1
         buffer[place[0] : place[0] + len(name)] = name
         KEY.pack_into(buffer, at + KEY_AT, place[0], len(name), crc32(name), order)
-        self._slots[key] = slot
+        self.slots[key] = slot
         try:
             self._write(slot, parts)
         except BaseException:
             if not self._buffer[at]:
-                del self._slots[key]
+                del self.slots[key]
             raise
 
     def _place(self, length: int) -> _Place:
@@ -190,15 +253,37 @@ class SharedStore(MutableMapping[Any, bytes]):
         self._free.extend(reversed(ends))
 
 
-class _Slot:
-    """The entry of a key: where it is, and the places of its key and its two halves."""
+class Slot:
+    """The entry of a key: where it is, and the places of its key and its two halves.
 
-    __slots__ = ("at", "key", "places")
+    Attributes:
+        limit: bytes of a value that `overwrite` may put there; 0 where it may not.
+    """
+
+    __slots__ = ("at", "halves", "key", "limit")
 
     def __init__(self, at: int, key: _Place) -> None:
         self.at = at
         self.key = key
-        self.places: list[_Place] = [(0, 0), (0, 0)]
+        self.halves: list[_Half] = [
+            (at + header, 0, half + 1, 0) for half, header in enumerate(HALVES_AT)
+        ]
+        self.limit = 0
+
+
+class _NotAlone:
+    """Run in a forked child, which must not write: `overwrite` does not look whose process it is.
+
+    What is to be run in a forked child cannot be taken back, so it does not keep the store.
+    """
+
+    def __init__(self, store: SharedStore) -> None:
+        self._store = weakref.ref(store)
+
+    def __call__(self) -> None:
+        store = self._store()
+        if store is not None:
+            store._alone = 0
 
 
 class _Places:

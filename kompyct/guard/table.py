@@ -9,7 +9,7 @@ the other, and then makes it live by one byte, so that no death leaves a part of
     entry    0    the commit mark: 0 free, 1 or 2 the half that is live
              8    the key: offset 8, length 4, CRC-32 4, order 8
              32   half 1 ┐  offset, length, sequence 8 each; the checksum of these and, up to
-             64   half 2 ┘  SMALL bytes, of the data: CRC-32 that begins with the hash of the three
+             64   half 2 ┘  SMALL bytes, of the data: Adler-32 from the hash of the three on
 
 All numbers are little-endian. The writer alone knows what is free; it keeps that to itself, since
 nothing has to be freed in the memory of the dead.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from typing import Final, NamedTuple
-from zlib import crc32
+from zlib import adler32, crc32
 
 from kompyct.processes.memory import Block
 
@@ -131,14 +131,14 @@ class Reader:
                 return Found(order, serves[0], key, value)
 
     def _read_half(self, entry: bytes, half: int) -> tuple[int, memoryview] | None:
-        offset, length, sequence, crc = HALF.unpack_from(entry, HALVES_AT[half])
+        offset, length, sequence, check = HALF.unpack_from(entry, HALVES_AT[half])
         if offset + length > self._block.size:
             self._block.refresh()
         if not sequence or offset + length > self._block.size:
             return None
         data = self._block.buffer[offset : offset + length]
         seed = hash((offset, length, sequence)) & MASK  # the same in each process of a Python
-        if crc32(data if length <= SMALL else b"", seed) != crc:
+        if (adler32(data, seed) if length <= SMALL else seed) != check:
             return None
         return sequence, data
 
