@@ -93,7 +93,7 @@ def _commit_cases(label: str, value_bytes: int, size: int) -> dict[str, Case]:
         "disk": bare_files.in_place,
     }
     return {
-        f"commit-{label}/{name}": Case(partial(twin, value_bytes=value_bytes), size, turns=5)
+        f"commit-{label}/{name}": Case(partial(twin, value_bytes=value_bytes), size, turns=10)
         for name, twin in twins.items()
     }
 

@@ -51,10 +51,12 @@ def _small(data: Data, size: int) -> float:
 
 
 def _array(data: Data, size: int, size_bytes: int) -> float:
-    arrays = cycle([numpy.full(size_bytes // 8, number, dtype=float) for number in (1, 2)])
+    array = numpy.zeros(size_bytes // 8)
+    places = cycle(range(0, len(array), len(array) // 100))
 
     def store() -> None:
-        data["key"] = next(arrays)
+        array[next(places)] += 1.0  # as programs have it: one array, changed and assigned again
+        data["key"] = array
 
     for _ in range(3):
         store()  # both halves have their memory then
