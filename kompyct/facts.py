@@ -32,7 +32,7 @@ class FaultKind(Enum):
 
 
 class Report(Protocol):
-    """Gives what is known of the stack of a process by now; see `Child.crash_report`."""
+    """Gives what is known of the stack of a process by now; see `Crash.report`."""
 
     def __call__(self, wait: float, *, innermost: bool = False) -> str: ...
 
@@ -48,7 +48,7 @@ class Elsewhere:
         left: what was sent and not taken in hand, oldest first.
         report: the Python stack, as text; empty if nobody knows it. A process that crashes may
             still be writing it: so it is asked for when it is looked at, see
-            `Child.crash_report`.
+            `Crash.report`.
         location: as `FaultContext.location`; None: it is in the report.
         exit: how the process ended, if it did unasked.
         at_rest: whether nothing of the component was running.

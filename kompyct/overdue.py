@@ -58,7 +58,7 @@ class LimitWatch:
         base, size, text = exceeded(self.exceeded, limit or 0, self._cell.path)
         error = base(text)
         error.source, error.limit = self._cell.path, size
-        error.stack_summary = self._child.crash_report(0.0)
+        error.stack_summary = self._child.crash.report(0.0)
         error.__cause__ = self._child.end_error()
         return error
 

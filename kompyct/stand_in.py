@@ -259,7 +259,7 @@ class StandIn(Component[Any]):
                 FaultClass.RECOVERABLE,
                 in_hand[0] if in_hand else None,
                 left,
-                child.crash_report,
+                child.crash.report,
                 None,
                 child.exit,
                 phase is None,
@@ -359,7 +359,7 @@ class StandIn(Component[Any]):
         child = self.child
         if child.is_discarded:  # by `on_kill`
             return
-        if child.is_crashing:  # the next one may be made meanwhile, see `on_start`
+        if child.crash.is_known:  # the next one may be made meanwhile, see `on_start`
             cell.crashed += (child,)
         elif not child.gone.settled():
             if patience and not child.is_over:

@@ -18,11 +18,12 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 LAYERS = (
     "errors events fault_classes lifecycle messages needed news restart version",
     "amounts checks clock codecs deadline functions futures interrupts keys mailbox options "
-    "waiting processes processes.board processes.child processes.exits processes.frames "
-    "processes.groups processes.identity processes.memory processes.parent processes.protocol "
-    "processes.saves processes.starter processes.travel processes.usage processes.zygote "
-    "store store.atomic store.compression store.directory store.failures store.files "
-    "store.formats store.locks store.records store.segments store.snapshots store.trust",
+    "waiting processes processes.board processes.child processes.crash processes.exits "
+    "processes.frames processes.groups processes.identity processes.memory processes.parent "
+    "processes.protocol processes.saves processes.starter processes.travel "
+    "processes.usage processes.zygote store store.atomic store.compression store.directory "
+    "store.failures store.files store.formats store.locks store.records store.segments "
+    "store.snapshots store.trust",
     "child_requests children component facts faults groups history lost names notices port_types "
     "ports ref registration registry routes saved stored strategy supervision supervisor "
     "timers triggering watching writer",
@@ -91,7 +92,7 @@ LONGER = {
     "root": (415, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
-    "backends.process": (385, "the thread that looks after children, and all it may hear"),
+    "backends.process": (390, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),

@@ -45,6 +45,9 @@ _WRITE = select.EPOLLOUT
 DEAF = 10.0
 """Seconds without a child after which another zygote is asked for the next one."""
 
+CRASH_LOOK = 0.002
+"""Seconds between two looks at what a child writes that crashes."""
+
 UNREACHABLE = 0.5
 """Seconds a child may live on after it has closed its connection."""
 
@@ -280,7 +283,7 @@ class ProcessBackend:
         if isinstance(news, Started):
             child.started(news.pid, news.pidfd)
             self._watch(child.connection.fileno(), self._talk, child)
-            self._watch(child.crash, self._crash, child)
+            self._watch(child.crash.reading, self._crash, child)
             self._watch(news.pidfd, self._gone, child)
             self._register(child)
         elif isinstance(news, Ended):
@@ -309,12 +312,18 @@ class ProcessBackend:
             self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
     def _crash(self, child: Child, events: int) -> None:
-        if not child.read_crash():
-            self._unwatch(child.crash)
+        goes_on = child.crash.read()
         if child.notes_crash():
             child.read_all()
             child.settle()
             self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
+        if child.crash.is_known and goes_on:
+            # It writes some fifty small pieces: to be woken by each would take the time in which
+            # it could end. But its pipe must not fill up.
+            self._unwatch(child.crash.reading)
+            self._after(CRASH_LOOK, lambda: self._crash(child, 0))
+        elif not goes_on:
+            self._unwatch(child.crash.reading)
 
     def _gone(self, child: Child, events: int) -> None:
         """Its process has ended; how, the starter knows, or learns just now."""
@@ -329,11 +338,10 @@ class ProcessBackend:
     def _bury(self, child: Child) -> None:
         status = self._statuses.pop(child.number)
         del self._children[child.number]
-        for watched in (child.connection.fileno(), child.crash, child.pidfd):
+        for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
             self._unwatch(watched)
         child.read_all()
-        while child.read_crash() and _has_more(child.crash):
-            pass
+        child.crash.read()
         pid = child.pid or 0
         if status is None:
             child.exit = ProcessExit(pid, None, None, "signal")
@@ -371,7 +379,3 @@ def _ends_with_ask(box: Any) -> bool:
         return type(box[-1]) is Envelope
     except (IndexError, TypeError):  # it is empty, or no list
         return False
-
-
-def _has_more(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], 0)[0])

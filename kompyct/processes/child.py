@@ -1,18 +1,16 @@
 """What does a parent hold of one child process?
 
 Its connection, the memory both share, what it writes when it crashes, and how it ended. The
-thread that looks after all children of a system calls `read`, `read_crash` and `ended`; everything
-else is for any thread.
+thread that looks after all children of a system calls `read`, and tells it that it has ended;
+everything else is for any thread.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import socket
-import time
 from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -21,28 +19,14 @@ from typing import Any, Protocol
 from kompyct.errors import ProcessExitError, ProcessStartError
 from kompyct.messages import Ask, new_ask
 from kompyct.processes.board import BOARD_BYTES, CONTROL, Board
+from kompyct.processes.crash import Crash
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import Frame, Incoming, PatientSender, pack
 from kompyct.processes.memory import HAS_MEMFD, Block
 from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
-_FRAME = re.compile(rb'File ".*\n')
-_FATAL = b"Fatal Python error: "
-
-_SIGNALS = {
-    "Segmentation fault": signal.SIGSEGV,
-    "Aborted": signal.SIGABRT,
-    "Bus error": signal.SIGBUS,
-    "Illegal instruction": signal.SIGILL,
-    "Floating point exception": signal.SIGFPE,
-}
-"""What `faulthandler` writes first, for each signal it handles."""
-
 _logger = logging.getLogger("kompyct")
-
-MAX_CRASH = 1 << 16
-"""Bytes kept of what a child writes when it crashes."""
 
 
 class Owner(Protocol):
@@ -73,10 +57,9 @@ class Child:
             self.connection, self.its_end = socket.socketpair()
             undo.callback(self.connection.close)
             undo.callback(self.its_end.close)
-            self.crash, self.its_crash = os.pipe()
+            self.crash = Crash()
             undo.pop_all()
         self.connection.setblocking(False)
-        os.set_blocking(self.crash, False)
         self.board = Board(board)
         self.saves = Saves(saves)
         self.sender = PatientSender(self.connection, lambda: when_full(self))
@@ -85,15 +68,11 @@ class Child:
         self.pidfd: int | None = None
         self.exit: ProcessExit | None = None
         self.start_error: ProcessStartError | None = None
-        self.crash_text = bytearray()
         self.is_gone = False  # whether its pidfd says so
         self.closed = False  # whether what is held of it has been let go
-        self.is_crashing = False  # whether it has written that it ends by a native crash
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
-        self._crash_over = allocate_lock()  # held until nothing more of its crash can come
-        self._crash_over.acquire()
         self._lock = allocate_lock()  # protects _question, _over and the order of control frames
         self._question: Ask | None = None
         self._over = False  # it will answer nothing any more
@@ -152,30 +131,13 @@ class Child:
                 with suppress(OSError):
                     signal.pidfd_send_signal(pidfd, number)
 
-    def crash_report(self, wait: float, *, innermost: bool = False) -> str:
-        """What it wrote when it crashed: the Python stack. Empty if it did not crash.
-
-        Args:
-            wait: seconds, >= 0, at most, for what it may still be writing.
-            innermost: wait for the innermost frame only, which comes first.
-        """
-        until = time.monotonic() + wait
-        while self.is_crashing and not (innermost and _FRAME.search(self.crash_text)):
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            if self._crash_over.acquire(True, min(left, 0.0005) if innermost else left):
-                self._crash_over.release()
-                break
-        return bytes(self.crash_text).decode("utf-8", "replace")
-
     # -- for the thread that looks after children -------------------------------------------
 
     def descriptors(self) -> list[int]:
         """What the child inherits: its connection, where it writes at a crash, and memory."""
         handles = (self.board.handle, self.saves.handle)
         memory = [handle for handle in handles if isinstance(handle, int)]
-        return [self.its_end.fileno(), self.its_crash, *memory]
+        return [self.its_end.fileno(), self.crash.writing, *memory]
 
     def started(self, pid: int, pidfd: int) -> None:
         """It is there."""
@@ -207,39 +169,15 @@ class Child:
             for frame in frames:
                 self._hear_safely(frame)
 
-    def read_crash(self) -> bool:
-        """Take up what it writes when it crashes; False at the end."""
-        try:
-            data = os.read(self.crash, 4096)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        self.crash_text += data[: MAX_CRASH - len(self.crash_text)]
-        if not data:
-            self._note_crash_over()
-        return bool(data)
-
     def notes_crash(self) -> bool:
-        """Whether this is the first time that its text says that it crashes.
-
-        That is seen before its end: the kernel reports that only once all memory is freed.
-        """
-        start = self.crash_text.rfind(_FATAL)
-        if self.is_crashing or start < 0:
-            return False
-        del self.crash_text[:start]  # a SIGTERM that it has survived
-        first, _, _ = bytes(self.crash_text).partition(b"\n")
-        number = _SIGNALS.get(first[len(_FATAL) :].decode("ascii", "replace"))
-        if number is None:
-            return False
-        self.is_crashing = True
-        self.exit = ProcessExit(self.pid or 0, None, int(number), "signal")
-        return True
+        """Whether this is the first time that it is known to crash; see `Crash.take_note`."""
+        number = self.crash.take_note()
+        if number is not None:
+            self.exit = ProcessExit(self.pid or 0, None, number, "signal")
+        return number is not None
 
     def finish(self) -> None:
         """It has ended, and all was heard."""
-        self._note_crash_over()
         self.let_go()
         self.settle()
         self.gone.value = None
@@ -272,13 +210,13 @@ class Child:
         if self.closed:
             return
         self.closed = True
+        self.crash.close()
         self._let_go_of_its_ends()
         with self._lock:
             pidfd, self.pidfd = self.pidfd, None
         if pidfd is not None:
             os.close(pidfd)
         self.connection.close()
-        os.close(self.crash)
 
     # -- private ----------------------------------------------------------------------------
 
@@ -306,17 +244,13 @@ class Child:
         if self.owner is not None:
             self.owner.heard(self, frame)
 
-    def _note_crash_over(self) -> None:
-        if self._crash_over.locked():
-            self._crash_over.release()
-
     def _close_memory(self) -> None:
         with self.taking:
             self.board.close()
             self.saves.close()
 
     def _let_go_of_its_ends(self) -> None:
-        if self.its_crash >= 0:
+        if self.crash.writing >= 0:
             self.its_end.close()
-            os.close(self.its_crash)
-            self.its_crash = -1
+            os.close(self.crash.writing)
+            self.crash.writing = -1
