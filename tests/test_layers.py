@@ -92,7 +92,7 @@ LONGER = {
     "root": (415, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
-    "backends.process": (390, "the thread that looks after children, and all it may hear"),
+    "backends.process": (400, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (425, "the loop, and its three faces: runner, backend, clock"),

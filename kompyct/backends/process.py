@@ -200,10 +200,18 @@ class ProcessBackend:
             self._end_all()
 
     def _hear(self, wait: float | None) -> None:
-        for descriptor, events in self._poll.poll(wait):
-            watched = self._watched.get(descriptor)
-            if watched is not None:  # not any more, by what came before it
-                call, about = watched
+        watched = self._watched
+        ready = [
+            (descriptor, watched.get(descriptor), events)
+            for descriptor, events in self._poll.poll(wait)
+        ]
+        # The last first: when a process ends, its pidfd comes after its connection, and makes the
+        # look at that superfluous.
+        for descriptor, heard, events in reversed(ready):
+            entry = watched.get(descriptor)
+            # Not any more, by what came before it; by then the number may be another's.
+            if entry is not None and entry is heard:
+                call, about = entry
                 self._safely(partial(call, about, events))
 
     def _safely(self, call: Callable[[], object]) -> None:
@@ -300,6 +308,7 @@ class ProcessBackend:
         else:
             child.start_error = news.error
             del self._children[child.number]
+            child.be_gone()
             child.finish()
 
     def _talk(self, child: Child, events: int) -> None:
@@ -326,20 +335,24 @@ class ProcessBackend:
             self._unwatch(child.crash.reading)
 
     def _gone(self, child: Child, events: int) -> None:
-        """Its process has ended; how, the starter knows, or learns just now."""
+        """Its process has ended; how, the starter knows, or will tell."""
         assert child.pid is not None
         self._unwatch(child.pidfd)
         child.is_gone = True
-        self._starter.reap(child.number, child.pid)
-        self._hear_starter(None, 0)
-        if child.number in self._statuses:  # known before, see `_note`
+        number = child.number
+        if number in self._statuses:  # known before, see `_note`
             self._bury(child)
+            return
+        status = self._starter.status_of(number, child.pid)
+        if status is not None:
+            self._statuses[number] = status
+            self._bury(child)
+        self._starter.reap(number, tell=status is None)
+        self._hear_starter(None, 0)
 
     def _bury(self, child: Child) -> None:
         status = self._statuses.pop(child.number)
         del self._children[child.number]
-        for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
-            self._unwatch(watched)
         child.read_all()
         child.crash.read()
         pid = child.pid or 0
@@ -348,6 +361,9 @@ class ProcessBackend:
         else:
             oom = self._witness is not None and self._witness.saw_a_kill()
             child.exit = from_status(pid, status, oom=oom)
+        child.be_gone()  # first: somebody waits for that
+        for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
+            self._unwatch(watched)
         child.finish()
 
     def _end_all(self) -> None:
@@ -366,6 +382,7 @@ class ProcessBackend:
             for news in self._starter.news():
                 self._note(news)
         for child in tuple(self._children.values()):
+            child.be_gone()
             child.finish()
         self._children.clear()
         self._poll.close()

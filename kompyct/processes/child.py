@@ -176,12 +176,15 @@ class Child:
             self.exit = ProcessExit(self.pid or 0, None, number, "signal")
         return number is not None
 
-    def finish(self) -> None:
-        """It has ended, and all was heard."""
-        self.let_go()
-        self.settle()
+    def be_gone(self) -> None:
+        """It has ended, and all was heard: tell whoever waits for that, or relies on it."""
         self.gone.value = None
         self.gone.done.release()
+        self.settle()
+
+    def finish(self) -> None:
+        """Let go of what is held of it; it is gone."""
+        self.let_go()
         with self.taking:
             discarded = self.is_discarded
         if discarded:  # looked at after it was settled, as `discard` does the other way round

@@ -69,6 +69,25 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
+def status_of_zombie(pid: int) -> int | None:
+    """How a process ended that nobody has reaped yet, as `os.waitpid` says; None if unknown.
+
+    So is an exit with code 0: the kernel says 0 as well to whom it does not want to tell.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(4096).rpartition(b") ")[2].split()  # from the third one on
+    except OSError:
+        return None
+    if fields[:1] != [b"Z"] or len(fields) <= _EXIT_CODE:
+        return None
+    return int(fields[_EXIT_CODE]) or None
+
+
+_EXIT_CODE = 52 - 3
+"""Where that is among them; see proc_pid_stat(5)."""
+
+
 class OomWitness:
     """Reads how often the kernel has killed for want of memory in this process's control group.
 
@@ -91,12 +110,16 @@ class OomWitness:
         return tuple(_kills_in(path) or 0 for path in self._counters)
 
 
+_COUNTER_BYTES = 1 << 16  # far more than there are
+
+
 def _kills_in(path: str) -> int | None:
     with suppress(OSError, ValueError):
-        with open(path, encoding="ascii") as file:
-            for line in file:
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
+        # Without the layers of text and buffers: a process has died, and somebody waits for this.
+        with open(path, "rb", buffering=0) as file:
+            for line in file.read(_COUNTER_BYTES).splitlines():
+                name, _, count = line.partition(b" ")
+                if name == b"oom_kill":
                     return int(count)
     return None
 

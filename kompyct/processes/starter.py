@@ -20,14 +20,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kompyct.errors import ProcessStartError
+from kompyct.processes.exits import status_of_zombie
 from kompyct.processes.zygote import (
     ENDED,
     FAILED,
+    FORK,
+    ORDER,
     PACKET,
     PREPARE,
     READY,
-    REQUEST,
+    REAP,
     STARTED,
+    TELL_END,
     THREADED,
     preparation,
     receive,
@@ -38,6 +42,10 @@ _RUN = (
     "main(*map(int, sys.argv[1:5]))"
 )
 _ROOT = str(Path(__file__).parents[2])  # where the package is imported from
+
+
+LAST_ORDERS = 0.2
+"""Seconds that a zygote has for what it was told last, unless somebody has stopped it."""
 
 
 class Started(NamedTuple):
@@ -80,7 +88,8 @@ class Zygote:
         self._connection: socket.socket | None = None
         self._ready = False
         self._waiting: dict[int, tuple[int, ...]] = {}  # asked for, with their descriptors
-        self._unsent: deque[int] = deque()  # those of them for which there was no room yet
+        # Orders for which there was no room yet.
+        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._living: set[int] = set()
         self._lifeline = Lifeline()
         self._news: list[News] = []
@@ -110,8 +119,7 @@ class Zygote:
             self._connection.setblocking(False)
             self._ready = False
         self._waiting[number] = tuple(descriptors)
-        self._unsent.append(number)
-        self._send()
+        self._order(FORK, number)
 
     def news(self) -> list[News]:
         """What has happened since the last call."""
@@ -136,20 +144,42 @@ class Zygote:
         news, self._news = self._news, []
         return news
 
-    def reap(self, number: int, pid: int) -> None:
-        """Nothing: the zygote reaps its children, and tells."""
+    def status_of(self, number: int, pid: int) -> int | None:
+        """How a child ended whose pidfd says so; None if only the zygote can tell."""
+        status = status_of_zombie(pid) if number in self._living else None
+        # Of a zygote that is gone, the children were ended with it: that is no status of theirs.
+        is_sure = status is not None and self._process is not None and self._process.poll() is None
+        return status if is_sure else None
+
+    def reap(self, number: int, *, tell: bool) -> None:
+        """Have the zygote reap a child that has ended; to `tell` how, if it is not known."""
+        if number not in self._living:  # its zygote is gone, and so is its number
+            return
+        if not tell:
+            self._living.discard(number)
+        self._order(TELL_END if tell else REAP, number)
 
     def close(self) -> None:
         """End the zygote, and with it all its children."""
-        if self._connection is not None:
+        if self._connection is not None and self._process is not None:
+            # It reaps what it was told to before it reads the end: whoever inherits them may not.
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_WR)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_ORDERS)
             self._lose(None)
         self._lifeline.close()
 
+    def _order(self, kind: bytes, number: int) -> None:
+        descriptors = self._waiting[number] if kind == FORK else ()
+        self._unsent.append((ORDER.pack(kind, number), descriptors))
+        self._send()
+
     def _send(self) -> None:
         while self._unsent and self._connection is not None:
-            number = self._unsent[0]
+            packet, descriptors = self._unsent[0]
             try:
-                socket.send_fds(self._connection, [REQUEST.pack(number)], self._waiting[number])
+                socket.send_fds(self._connection, [packet], descriptors)
             except BlockingIOError:
                 return
             except OSError:  # it has just died: that is read soon
@@ -204,7 +234,7 @@ class Spawner:
         """See `Zygote.start`."""
         process, connection = launch(self._entry, self._lifeline, forks=False)
         with connection, suppress(OSError):
-            socket.send_fds(connection, [REQUEST.pack(number)], descriptors)
+            socket.send_fds(connection, [ORDER.pack(FORK, number)], descriptors)
         self._news.append(Started(number, process.pid, os.pidfd_open(process.pid)))
         process.returncode = 0  # it is reaped here, not by subprocess
 
@@ -216,13 +246,17 @@ class Spawner:
     def give_up(self) -> None:
         """Nothing: there is nobody who could not answer."""
 
-    def reap(self, number: int, pid: int) -> None:
+    def status_of(self, number: int, pid: int) -> int | None:
         """Take the status of a child whose pidfd says that it has ended."""
-        status: int | None = None
         with suppress(ChildProcessError):  # a program that waits for any child took it
             found, waited = os.waitpid(pid, os.WNOHANG)
-            status = waited if found else None
-        self._news.append(Ended(number, status))
+            return waited if found else None
+        return None
+
+    def reap(self, number: int, *, tell: bool) -> None:
+        """See `Zygote.reap`; `status_of` has done so."""
+        if tell:
+            self._news.append(Ended(number, None))
 
     def close(self) -> None:
         """End the children."""

@@ -1,12 +1,13 @@
 """What makes children quickly, however big and threaded the process is that wants them?
 
 The zygote: a small process of one thread that has everything loaded a child needs, the program's
-main module included, and forks when it is told to. It reports how each of its children ended, and
-ends with its parent; its children end with it. For Linux (S-32).
+main module included, and forks when it is told to. It ends with its parent; its children end with
+it. For Linux (S-32).
 
 Its connection carries packets. To it: first PREPARE, with a file of what to load, then for each
-child a packet of its number with the descriptors it inherits. From it: first READY, THREADED, or
-what went wrong as text; then `STARTED` with a pidfd, and `ENDED`.
+child FORK with the descriptors it inherits, and REAP or TELL_END when its pidfd says that it has
+ended: until then it is a zombie, of which the parent can read how. From it: first READY, THREADED,
+or what went wrong as text; then STARTED with a pidfd, and ENDED, which answers TELL_END.
 
 A spawned child is the same without the fork: it becomes the first child it is asked for.
 """
@@ -19,7 +20,6 @@ import gc
 import importlib
 import os
 import pickle
-import select
 import signal
 import socket
 import struct
@@ -42,8 +42,10 @@ STARTED, ENDED, FAILED = b"S", b"E", b"F"
 PACKET = struct.Struct("<cQqq")
 """Kind, number of the child, pid or errno, wait status."""
 
-REQUEST = struct.Struct("<Q")
-"""Number of the child to be made."""
+FORK, REAP, TELL_END = b"f", b"r", b"t"
+
+ORDER = struct.Struct("<cQ")
+"""Kind, and number of the child."""
 
 MAX_PACKET = 1 << 16
 MAX_DESCRIPTORS = 8
@@ -155,10 +157,11 @@ def main(descriptor: int, parent_pid: int, lifeline: int, forks: int) -> None:
     gc.collect()
     gc.freeze()  # a child's collections need not touch, and so copy, what is here
     _Zygote(connection, serve, lifeline).run()
+    os._exit(0)  # without the end of an interpreter: somebody waits
 
 
 class _Zygote:
-    """Forks on request, and reports deaths. One thread; it runs nothing of the users'."""
+    """Forks and reaps when it is told to. One thread; it runs nothing of the users'."""
 
     def __init__(
         self,
@@ -170,27 +173,14 @@ class _Zygote:
         self._entry = serve
         self._lifeline = lifeline
         self._pid = os.getpid()
-        self._numbers: dict[int, int] = {}  # of the living children by pid
-        self._bell, ring = socket.socketpair()
-        self._bell.setblocking(False)
-        ring.setblocking(False)
-        self._ring = ring
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(ring.fileno(), warn_on_full_buffer=False)
+        self._pids: dict[int, int] = {}  # of the children that were not reaped, by number
+        # Were it ignored, they would be gone before they are reaped.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def run(self) -> None:
         """Until the parent is gone."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        poll.register(self._bell, select.POLLIN)
-        while True:
-            ready = [descriptor for descriptor, _ in poll.poll()]
-            if self._bell.fileno() in ready:
-                with suppress(BlockingIOError):
-                    self._bell.recv(4096)
-                self._reap()
-            if self._connection.fileno() in ready and not self._obey():
-                return
+        while self._obey():
+            pass
 
     def _obey(self) -> bool:
         try:
@@ -199,45 +189,41 @@ class _Zygote:
             return False
         if not data:
             return False
-        (number,) = REQUEST.unpack(data)
+        kind, number = ORDER.unpack(data)
+        if kind == FORK:
+            self._fork(number, descriptors)
+        else:
+            self._reap(number, tell=kind == TELL_END)
+        return True
+
+    def _fork(self, number: int, descriptors: Sequence[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             for descriptor in descriptors:
                 os.close(descriptor)
             self._tell(PACKET.pack(FAILED, number, error.errno or 0, 0))
-            return True
+            return
         if pid == 0:
             self._be_child(descriptors)
-        self._numbers[pid] = number
+        self._pids[number] = pid
         for descriptor in descriptors:
             os.close(descriptor)
         # Opened before the child can be reaped, so that it cannot be another process's.
         pidfd = os.pidfd_open(pid)
         self._tell(PACKET.pack(STARTED, number, pid, 0), pidfd)
         os.close(pidfd)
-        return True
 
     def _be_child(self, descriptors: Sequence[int]) -> None:
         """Serve, and never return."""
         end_with_parent(self._pid)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for mine in (self._connection, self._bell, self._ring):
-            mine.close()
+        self._connection.close()
         _serve(self._entry, [*descriptors, self._lifeline])
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            number = self._numbers.pop(pid, 0)
-            if number:
-                self._tell(PACKET.pack(ENDED, number, pid, status))
+    def _reap(self, number: int, *, tell: bool) -> None:
+        pid, status = os.waitpid(self._pids.pop(number), 0)  # it has ended: its pidfd says so
+        if tell:
+            self._tell(PACKET.pack(ENDED, number, pid, status))
 
     def _tell(self, packet: bytes, *descriptors: int) -> None:
         passed = array.array("i", descriptors)
