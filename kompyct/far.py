@@ -28,7 +28,7 @@ from kompyct.lost import name_in
 from kompyct.messages import Ask, Envelope, arrival_at, new_ask
 from kompyct.names import check_not_made
 from kompyct.processes import protocol
-from kompyct.processes.frames import BlockingSender, pack, raw
+from kompyct.processes.frames import Sender, pack, raw
 from kompyct.processes.zygote import has_main
 from kompyct.ref import ComponentRef
 from kompyct.waiting import here
@@ -48,10 +48,8 @@ class Parent:
     seconds, -1 for ever; on any thread.
     """
 
-    def __init__(
-        self, sender: BlockingSender, hear: Callable[[Callable[[], bool], float], bool]
-    ) -> None:
-        self._sender: BlockingSender | _Cut = sender
+    def __init__(self, sender: Sender, hear: Callable[[Callable[[], bool], float], bool]) -> None:
+        self._sender: Sender = sender
         self.hear = hear
         self._numbers = count(1)
         self._lock = allocate_lock()  # protects _questions

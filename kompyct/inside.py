@@ -22,12 +22,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kompyct import signals
 from kompyct.child_cell import ChildCell
 from kompyct.child_runtime import ChildRuntime
 from kompyct.clock import SECOND, AlarmList
 from kompyct.codecs import decode, load_cloudpickle, unreadable_reply
-from kompyct.component import Component
 from kompyct.deadline import AbandonedError
 from kompyct.errors import SnapshotError, UnpicklableError
 from kompyct.far import FarCell, Parent
@@ -35,7 +33,7 @@ from kompyct.fault_classes import FaultClass, classify
 from kompyct.lifecycle import Phase, State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
-from kompyct.processes.board import BEGUN, CONTROL, DONE, NUMBER_OF, PHASE, Board
+from kompyct.processes.board import CONTROL, DONE, NUMBER_OF, PHASE, Board
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
@@ -44,6 +42,7 @@ from kompyct.processes.protocol import Fault, Making
 from kompyct.processes.saves import Saves
 from kompyct.processes.travel import pack_exception, unpack_exception
 from kompyct.processes.zygote import leave
+from kompyct.rehearsal import rehearse
 from kompyct.reports import users_frames
 from kompyct.waiting import here, poll_for
 
@@ -76,13 +75,6 @@ LOOK_AGAIN = 10
 
 def _ms(nanoseconds: int) -> float:
     return max(nanoseconds, 0) / 1_000_000
-
-
-class _Rehearsal(Component[object]):
-    """Stands for the component in a rehearsal."""
-
-    def on_receive(self, message: object) -> None:
-        """Nothing."""
 
 
 def _told_of(error: BaseException) -> Fault:
@@ -127,6 +119,7 @@ class Loop:
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
         self.heard = 0  # control frames that have come
         self.over = False
+        self._is_watching = False  # whether the parent is gone
         self._is_copy = False  # whether this process was forked by the component
         self._told = 0  # of the board's DONE, by AT_REST or an answer
         self._thread = threading.get_ident()
@@ -143,18 +136,19 @@ class Loop:
         while not self.over:
             own = self.own
             if self.orders:
-                self._obey(self.orders.popleft())
+                self.obey(self.orders.popleft())
             elif own is not None and own.control:
-                self._turn(own._obey)
+                self.turn(own._obey)
             elif own is not None and own.has_some and own.state is ACTIVE:
-                self._turn(own.handle_some)
+                self.turn(own.handle_some)
                 if self._has_control() or (self.due is not None and self.due <= self.now()):
                     self._hear(0)
             else:
                 self._tell_rest()
                 self._hear(None)
 
-    def _turn(self, call: Callable[[], object]) -> None:
+    def turn(self, call: Callable[[], object]) -> None:
+        """Have the cell do something."""
         self.cell = self.own
         try:
             call()
@@ -250,13 +244,14 @@ class Loop:
         if question.done is not None:
             question.done.release()
 
-    def _obey(self, frame: Frame) -> None:
+    def obey(self, frame: Frame) -> None:
+        """Do what a control frame says."""
         kind = frame.kind
         if kind == protocol.MAKE:
             self._make(frame)
             return
         if kind == protocol.WARM:
-            self._rehearse(frame.load())
+            rehearse(self, frame.load())
             return
         own = self.own
         if own is None:  # a standby that nobody needs
@@ -264,12 +259,12 @@ class Loop:
             return
         if kind == protocol.OBEY:
             hook, period = frame.load()
-            self._turn(lambda: own.obey(hook, period))
+            self.turn(lambda: own.obey(hook, period))
         elif kind == protocol.REGISTER:
-            self._turn(lambda: own.register(*frame.load()))
+            self.turn(lambda: own.register(*frame.load()))
             self.parent.send(raw(protocol.DONE_SO))
         elif kind == protocol.LEAVE:
-            self._turn(own.leave)
+            self.turn(own.leave)
 
     def _factory(self, making: Making) -> Any:
         try:
@@ -280,22 +275,6 @@ class Loop:
                 f"its process ({type(error.__cause__).__name__}); import what it needs there"
             ) from error.__cause__
 
-    def _rehearse(self, making: Making) -> None:
-        """Load what the component needs, and do for once what is done when it is made.
-
-        Whatever a forked process touches for the first time is copied for it: better now.
-        """
-        with suppress(BaseException):  # it will be raised when it is made
-            decode(making.factory)
-        own = self.own = ChildCell(ChildRuntime(self, making), making)
-        own.stored = None  # nothing is saved
-        self._turn(lambda: own.begin(_Rehearsal))
-        self._turn(lambda: signals.start(own, None))
-        own.incoming.append(None)
-        self._turn(own.handle_some)
-        self.own = None
-        self.board.numbers[BEGUN] = self.board.numbers[DONE] = 0
-
     def _make(self, frame: Frame) -> None:
         numbers = self.board.numbers
         numbers[PHASE] = NUMBER_OF["create"]
@@ -305,7 +284,7 @@ class Loop:
             own = ChildCell(runtime, making)
             self.own = own
             factory = self._factory(making)
-            self._turn(lambda: own.begin(factory))
+            self.turn(lambda: own.begin(factory))
         except BaseException as error:
             self.parent.send(pack(protocol.RAISED, _told_of(error)))
             self.over = True
@@ -314,9 +293,16 @@ class Loop:
         assert own.component is not None
         ports = own.component._kompyct_ports
         self.parent.send(pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO))
-        # The kernel ends it with its parent, unless it gives up its rights; then this does, also
-        # while it is busy. Last, as nobody waits for it.
-        watch_end_of_file(self._lifeline)
+        self.watch_parent()  # last, as nobody waits for it
+
+    def watch_parent(self) -> None:
+        """End when the parent does, also while this is busy.
+
+        The kernel sees to that as well, unless this process gives up its rights.
+        """
+        if not self._is_watching:
+            self._is_watching = True
+            watch_end_of_file(self._lifeline)
 
     # -- as a runner, a backend and a clock -------------------------------------------------
 

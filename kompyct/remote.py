@@ -25,6 +25,7 @@ from kompyct.errors import (
 from kompyct.facts import Elsewhere
 from kompyct.lifecycle import State
 from kompyct.processes import protocol
+from kompyct.processes.board import PHASE
 from kompyct.processes.child import Child
 from kompyct.processes.protocol import Making
 from kompyct.ref import ComponentRef
@@ -131,13 +132,21 @@ class RemoteCell(Cell):
         """
         self._elsewhere = None
         making = self._making(factory)
-        stand_in = StandIn(self, self._take_standby() or self.backend.new_child())
-        self.newest = stand_in
-        try:
-            stand_in.have_done(protocol.MAKE, making)
-        except BaseException:
-            stand_in.end(0.0)
-            raise
+        while True:
+            child = self._take_standby() or self.backend.new_child()
+            stand_in = StandIn(self, child)
+            self.newest = stand_in
+            try:
+                stand_in.have_done(protocol.MAKE, making)
+                break
+            except BaseException:
+                # It may have been killed while it waited to be needed: that is no fault of this
+                # component's, of which it has done nothing yet.
+                is_other = child.is_unused and child.is_over and not child.board.numbers[PHASE]
+                stand_in.end(0.0)
+                if not is_other:
+                    raise
+                self._elsewhere = None
         stand_in._kompyct_cell = self
         stand_in.take_up_saves()
         return stand_in
@@ -164,6 +173,8 @@ class RemoteCell(Cell):
         if child is not None and child.is_over:
             child.discard()
             return None
+        if child is not None:
+            child.is_unused = True
         return child
 
     def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:

@@ -20,7 +20,7 @@ LAYERS = (
     "amounts checks clock codecs deadline functions futures interrupts keys mailbox options "
     "waiting processes processes.board processes.child processes.crash processes.exits "
     "processes.frames processes.groups processes.identity processes.memory processes.parent "
-    "processes.protocol processes.saves processes.starter processes.travel "
+    "processes.protocol processes.saves processes.spare processes.starter processes.travel "
     "processes.usage processes.zygote store store.atomic store.compression store.directory "
     "store.failures store.files store.formats store.locks store.records store.segments "
     "store.snapshots store.trust",
@@ -31,7 +31,7 @@ LAYERS = (
     "faulting limited overdue poison probation remote reports requests signals stand_in",
     "claims creation offspring publisher pykka_actors recovery root stalls supervising "
     "supervisor_replies supervisor_signals tidings",
-    "child_cell child_runtime far far_groups inside runtime service system",
+    "child_cell child_runtime far far_groups inside rehearsal runtime service system",
     "__main__ commands testing "
     "budgets declared findings lint lint_limits simulated simulation tree_commands virtual_tree "
     "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "
@@ -92,10 +92,10 @@ LONGER = {
     "root": (415, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
-    "backends.process": (400, "the thread that looks after children, and all it may hear"),
+    "backends.process": (420, "the thread that looks after children, and all it may hear"),
     "codecs": (350, "the one owner of cloudpickle, with all that is made by it"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
-    "inside": (425, "the loop, and its three faces: runner, backend, clock"),
+    "inside": (390, "the loop, and its three faces: runner, backend, clock"),
     "signals": (400, "all that a cell may be told, each in a few lines"),
     "offspring": (390, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),

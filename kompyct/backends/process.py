@@ -29,6 +29,7 @@ from kompyct.errors import ProcessStartError
 from kompyct.messages import Envelope
 from kompyct.processes.child import Child
 from kompyct.processes.exits import OomWitness, ProcessExit, from_status
+from kompyct.processes.spare import Spare
 from kompyct.processes.starter import Ended, Failed, News, Spawner, Started, starter_for
 from kompyct.processes.zygote import has_main
 
@@ -78,6 +79,7 @@ class ProcessBackend:
         self._starter: Any = None
         self._connection: Any = None  # the starter's, as it is watched
         self._witness: OomWitness | None = None
+        self._spare = Spare(self._spare_child, self._after)
 
     # -- as a backend -----------------------------------------------------------------------
 
@@ -127,12 +129,15 @@ class ProcessBackend:
     # -- children; from any thread ----------------------------------------------------------
 
     def new_child(self) -> Child:
-        """A child that is being started; what is sent to it waits until it is there.
+        """A child: the spare one, or else what is sent to it waits until it has been started.
 
         Raises:
             ProcessStartError: the system has ended.
             OSError: there are no descriptors, or no memory, for it.
         """
+        spare = None if self._closed else self._spare.take()
+        if spare is not None:
+            return spare
         child = Child(next(self._numbers), self._watch_writing)
         with self._mutex:
             if self._closed:
@@ -196,6 +201,7 @@ class ProcessBackend:
             while not self._closed:
                 self._hear(self._patience())
                 self._ring_alarms()
+                self._spare.look()
         finally:
             self._end_all()
 
@@ -258,11 +264,21 @@ class ProcessBackend:
             self._note(Failed(child.number, failed))
             return
         if self._starter.is_ready:  # it takes milliseconds, unless somebody has stopped it
-            self._after(DEAF, lambda: self._give_up_starter(child))
+            number = child.number  # not the child, which would be kept so long with all it holds
+            self._after(DEAF, lambda: self._give_up_starter(number))
         self._hear_starter(None, 0)
 
-    def _give_up_starter(self, child: Child) -> None:
-        if child.pid is None and child.number in self._children:
+    def _spare_child(self) -> Child | None:
+        """A child for later; only of a zygote, which makes it without loading anything."""
+        if not self._starter.is_ready:
+            return None
+        child = Child(next(self._numbers), self._watch_writing)
+        self._start(child)
+        return child
+
+    def _give_up_starter(self, number: int) -> None:
+        child = self._children.get(number)
+        if child is not None and child.pid is None:
             self._starter.give_up()
             self._hear_starter(None, 0)
 
@@ -290,6 +306,7 @@ class ProcessBackend:
             return
         if isinstance(news, Started):
             child.started(news.pid, news.pidfd)
+            self._spare.want()
             self._watch(child.connection.fileno(), self._talk, child)
             self._watch(child.crash.reading, self._crash, child)
             self._watch(news.pidfd, self._gone, child)
@@ -385,6 +402,7 @@ class ProcessBackend:
             child.be_gone()
             child.finish()
         self._children.clear()
+        self._spare.close()
         self._poll.close()
         self._bell.close()
         self._ring.close()

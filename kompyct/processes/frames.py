@@ -14,7 +14,7 @@ import struct
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 _HEAD = struct.Struct("<IBBHIQQ")  # mark, kind, flag, buffers, count, bytes of the body, number
 _MARK = 0x79706D6B  # of every head: what somebody else has written is found out
@@ -152,6 +152,13 @@ def _parts(count: int, body: memoryview) -> tuple[bytes, list[bytearray]]:
         buffers.append(bytearray(body[at : at + size]))
         at += size
     return bytes(body[at:]), buffers
+
+
+class Sender(Protocol):
+    """Takes frames to be written."""
+
+    def send(self, parts: Sequence[Any]) -> object:
+        """Write a frame."""
 
 
 class BlockingSender:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kompyct.codecs import PICKLE, encode
+
 # To the child.
 ATTACH = 0
 """The names of the shared memory, if it has names; the first frame."""
@@ -26,7 +28,8 @@ those that are no plain ones: a `PortEvent`, or what is asked."""
 AGAIN = 6
 """One message of several that could not be unpickled together; as MESSAGES."""
 WARM = 7
-"""The factory of the next incarnation, most likely, as encoded: load what it needs. Control."""
+"""A `Making`, most likely that of the next incarnation: load what it needs, and rehearse.
+Control."""
 REPLY = 8
 """What the question of the frame's number was answered; with flag, an exception."""
 
@@ -102,6 +105,10 @@ class Making:
     log_level: int
     time_limit: int | None = None
     memory_limit: int | None = None
+
+
+REHEARSAL = Making("", "", 0, None, "", 0, 0, 0, encode(None), encode(PICKLE), "memory", False, 0)
+"""What a spare child makes nothing of: it serves whatever component needs it."""
 
 
 @dataclass(frozen=True, slots=True)

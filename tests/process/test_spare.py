@@ -1,0 +1,131 @@
+"""Does the child that is made ahead serve whoever needs the next one, and nobody else?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from kompyct.processes.exits import status_of_zombie
+from tests.conftest import LIMIT
+from tests.process import components
+from tests.process.components import Get, from_snapshot
+from tests.process.conftest import ProcessBench, do
+
+
+def spare_of(bench: ProcessBench) -> Any:
+    """Wait for the spare child, and until it rehearses."""
+    backend = bench.system._runtime.backend_of("process")
+    bench.until(lambda: backend._spare._child is not None)
+    child = backend._spare._child
+    bench.until(lambda: child.pid is not None and threads_of(child.pid) > 1)
+    return child
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has; in a rehearsal it starts the one that watches the parent."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def test_the_next_component_takes_the_spare_child(make_bench: Any) -> None:
+    """Given a system with a component, then the next one runs in the process that was ready, and
+    another becomes ready."""
+    bench = make_bench()
+    bench.started(1)
+    spare = spare_of(bench)
+    ref = bench.started(2)
+    assert do(ref, components.pid) == spare.pid
+    assert spare_of(bench) is not spare
+
+
+def test_the_next_incarnation_takes_the_spare_child(make_bench: Any) -> None:
+    """Given a process that is killed, then the component goes on in the spare one."""
+    bench = make_bench()
+    ref = bench.started(7, recovery=from_snapshot)
+    spare = spare_of(bench)
+    os.kill(do(ref, components.pid), signal.SIGKILL)
+    bench.fault(ref)
+    bench.until(lambda: ref.incarnation == 2 and ref.state.value == "active")
+    assert do(ref, components.pid) == spare.pid
+
+
+def test_a_rehearsal_leaves_nothing_behind(make_bench: Any) -> None:
+    """Given a component in the process that has rehearsed, then its messages, saves and position
+    are its own: a kill finds the last save, and nothing older."""
+    bench = make_bench()
+    bench.started(1)
+    spare = spare_of(bench)
+    assert spare.saves.newest() == 0
+    assert not any(spare.board.numbers[8:])
+    ref = bench.started(5, recovery=from_snapshot)
+    do(ref, components.save, 9)
+    os.kill(do(ref, components.pid), signal.SIGKILL)
+    fault = bench.fault(ref)
+    assert fault.snapshot == 9
+    assert fault.older_snapshots == (5,)
+    assert fault.message is None
+
+
+@pytest.mark.parametrize("what", ["spare", "standby"])
+def test_a_child_that_dies_before_it_is_used_is_replaced(make_bench: Any, what: str) -> None:
+    """Given a process that is killed while it waits to be needed, and needed before that is seen,
+    then another one takes its place, and nobody has faulted."""
+    bench = make_bench()
+    other = bench.started(1, recovery=from_snapshot, standby=what == "standby")
+    backend = bench.system._runtime.backend_of("process")
+    spare = spare_of(bench)
+    cell = other._cell
+    if what == "standby":
+        bench.until(lambda: cell._standby is not None and cell._standby.pid is not None)
+        spare = cell._standby
+    asleep, go_on = threading.Event(), threading.Event()
+
+    def sleep() -> None:
+        asleep.set()
+        go_on.wait(LIMIT)
+
+    backend.post(sleep)  # it sees no end meanwhile
+    assert asleep.wait(LIMIT)
+    os.kill(spare.pid, signal.SIGKILL)
+    bench.until(lambda: status_of_zombie(spare.pid) == signal.SIGKILL)
+    made: list[Any] = []
+    if what == "spare":
+        creating = threading.Thread(target=lambda: made.append(bench.started(2)), daemon=True)
+        creating.start()
+        bench.until(lambda: spare.is_unused)
+        go_on.set()
+        creating.join(LIMIT)
+        assert do(made[0], components.pid) != spare.pid
+    else:
+        go_on.set()
+        os.kill(do(other, components.pid), signal.SIGKILL)
+        bench.until(lambda: other.incarnation == 2 and other.state.value == "active")
+        assert do(other, components.pid) != spare.pid
+        assert other.ask(Get(), timeout=LIMIT) == 1
+
+
+def test_the_spare_child_ends_with_its_system(make_bench: Any) -> None:
+    """Given a shutdown, then the process that was ready is gone as well."""
+    bench = make_bench()
+    bench.started(1)
+    spare = spare_of(bench)
+    pid = spare.pid
+    bench.system.shutdown()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, None), (3, 3 << 8)])
+def test_how_a_process_ended_can_be_read_of_its_zombie(code: int, told: int | None) -> None:
+    """proc_pid_stat(5): the status as waitpid tells it; of 0 nothing is concluded."""
+    pid = os.fork()
+    if not pid:
+        os._exit(code)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert status_of_zombie(pid) == told
+    finally:
+        os.waitpid(pid, 0)
+    assert status_of_zombie(pid) is None
