@@ -298,7 +298,8 @@ class Model:
         if not child.significant or self.auto_shutdown == "never":
             return
         others = [other for other in self.children.values() if other.significant]
-        if self.auto_shutdown == "any_significant" or all(o.state == "stopped" for o in others):
+        are_down = all(o.state == "stopped" and not self._is_planned(o.key) for o in others)
+        if self.auto_shutdown == "any_significant" or are_down:
             self._end("auto_shutdown", keep=False)
 
     def _bring_back(self, child: Child, now: int) -> None:

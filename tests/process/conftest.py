@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,20 @@ class ProcessBench(Bench):
 def new_name() -> str:
     """A name that no other component of this test run has."""
     return f"holder {next(_numbers)}"
+
+
+def spare_of(bench: ProcessBench) -> Any:
+    """Wait for the spare child, and until it rehearses."""
+    backend = bench.system._runtime.backend_of("process")
+    bench.until(lambda: backend._spare._child is not None)
+    child = backend._spare._child
+    bench.until(lambda: child.pid is not None and threads_of(child.pid) > 1)
+    return child
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has; in a rehearsal it starts the one that watches the parent."""
+    return len(os.listdir(f"/proc/{pid}/task"))
 
 
 def do(ref: Any, action: Any, *arguments: Any, timeout: float | None = LIMIT) -> Any:

@@ -13,21 +13,7 @@ from kompyct.processes.exits import status_of_zombie
 from tests.conftest import LIMIT
 from tests.process import components
 from tests.process.components import Get, from_snapshot
-from tests.process.conftest import ProcessBench, do
-
-
-def spare_of(bench: ProcessBench) -> Any:
-    """Wait for the spare child, and until it rehearses."""
-    backend = bench.system._runtime.backend_of("process")
-    bench.until(lambda: backend._spare._child is not None)
-    child = backend._spare._child
-    bench.until(lambda: child.pid is not None and threads_of(child.pid) > 1)
-    return child
-
-
-def threads_of(pid: int) -> int:
-    """How many threads a process has; in a rehearsal it starts the one that watches the parent."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+from tests.process.conftest import do, spare_of
 
 
 def test_the_next_component_takes_the_spare_child(make_bench: Any) -> None:
