@@ -29,6 +29,7 @@ from kompyct.limits import (
     progress,
     time_guard,
 )
+from kompyct.processes import usage
 from kompyct.processes.usage import MemoryUse
 
 LIMIT = 10.0  # seconds, for anything that would otherwise never end
@@ -249,6 +250,24 @@ def test_looking_opens_no_files() -> None:
     assert len(os.listdir("/proc/self/fd")) == held
     use.close()
     assert len(os.listdir("/proc/self/fd")) == held - 1
+
+
+def test_a_file_is_closed_when_the_names_of_its_module_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the interpreter ends, a module's names are None, and then what it had made is collected:
+    once `suppress` and `os` were needed for that."""
+    use = MemoryUse()
+    _, descriptor = use._open
+    with monkeypatch.context() as ending:
+        for name in set(vars(usage)) - {"__builtins__"}:
+            ending.setattr(usage, name, None)
+        use.__del__()
+        use.__del__()
+    assert use._open == (-1, -1)
+    if descriptor >= 0:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
 
 
 @pytest.mark.parametrize(

@@ -247,5 +247,7 @@ class _Memory(SharedMemory):
         return self.buf[:]
 
     def __del__(self) -> None:
-        with suppress(BufferError, OSError):
+        try:  # noqa: SIM105  # `suppress` may be gone when the interpreter ends
             self.close()
+        except (BufferError, OSError):
+            pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Literal, get_args
 
@@ -44,6 +43,8 @@ class MemoryUse:
         ArgumentError: there is no such kind, or this platform does not tell.
     """
 
+    _close = staticmethod(os.close)
+
     def __init__(self, kind: MemoryKind = "resident", pid: int | None = None) -> None:
         self._open = (-1, -1)  # whose file is open, and its descriptor
         if kind not in get_args(MemoryKind):
@@ -77,8 +78,11 @@ class MemoryUse:
         """Let the file go; by whoever is the last to use it."""
         (_, descriptor), self._open = self._open, (-1, -1)
         if descriptor >= 0:
-            with suppress(OSError):
-                os.close(descriptor)
+            # When the interpreter ends, `suppress` and `os` may be gone before this is.
+            try:  # noqa: SIM105
+                self._close(descriptor)
+            except OSError:
+                pass
 
     def __del__(self) -> None:
         self.close()
