@@ -60,9 +60,11 @@ from kompyct.testing import hang
 from tests.conftest import LIMIT
 from tests.every_backend import gate, notes
 from tests.every_tree import (
+    FORCE,
     MakeBench,
     backend,
     bench,
+    hurried,
     make_bench,
     no_bugs,
     process_bench,
@@ -95,6 +97,7 @@ __all__ = [
     "backend",
     "bench",
     "gate",
+    "hurried",
     "make_bench",
     "no_bugs",
     "notes",
@@ -109,7 +112,6 @@ LOST = FaultKind.PROCESS_LOST
 SHUTDOWN = FaultKind.SHUTDOWN
 ROOT = Path(__file__).parent.parent
 
-FORCE = 0.5  # seconds a child has that was told to end without any hook, see `offspring`
 SLACK = 1.5  # seconds that a loaded machine may add
 NO_HANG = "nothing hangs in virtual time: it would hold up the test itself"
 
@@ -549,6 +551,7 @@ def test_a_child_that_ended_by_itself_begins_afresh_in_the_store_too(
     assert not faults(after, "a")
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_shutdown_keeps_what_is_stored_below_a_supervisor_that_is_overdue(
     make_bench: MakeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -663,6 +666,7 @@ def test_a_killed_program_goes_on_with_its_whole_tree(tmp_path: Path, real_backe
 # -- forced ends ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("where", ["handler", "on_kill"])
 @pytest.mark.parametrize("brutal", [False, True])
 def test_a_child_that_hangs_is_left_behind_in_a_group_restart(
@@ -726,6 +730,7 @@ def test_children_of_a_supervisor_that_is_hurried_in_a_group_restart_keep_their_
         assert state(bench.child(f"s/{name}")) == name
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_waits_for_a_child_that_is_left_behind_is_accounted_for(
     make_bench: MakeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -751,6 +756,7 @@ def test_what_waits_for_a_child_that_is_left_behind_is_accounted_for(
     assert letters == expected
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_child_that_is_left_behind_in_its_factory_does_not_start(
     bench: TreeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -924,6 +930,7 @@ def nothing_is_left(bench: TreeBench) -> None:
     bench.until(lambda: not hosts())
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("brutal", [False, True])
 @pytest.mark.parametrize("phase", ["starting", "restarting", "recovering", "waiting", "ending"])
 def test_a_supervisor_can_be_ended_in_any_phase_and_leaves_nothing(
@@ -1004,6 +1011,7 @@ def note_slowly(component: Any, number: int) -> None:
     component.note(number)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_drain_is_over_when_its_time_is(
     make_bench: MakeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -1022,6 +1030,7 @@ def test_a_drain_is_over_when_its_time_is(
     assert bench.lines() == ["a kill shutdown"]
 
 
+@pytest.mark.usefixtures("hurried")
 def test_the_time_of_a_shutdown_bounds_the_whole_tree(
     backend: str, notes: Notes, gate: Gate, reached: Gate
 ) -> None:
