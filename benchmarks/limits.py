@@ -139,21 +139,21 @@ GROUP = Group(
         ),
     ),
     {
-        **_cases("limits-enter", limiting.enter_time_guard, 50_000, 6, 3, batch=10),
+        **_cases("limits-enter", limiting.enter_time_guard, 50_000, 6, 1, batch=10),
         "limits-enter/kompyct, one for all blocks": Case(
             partial(again, make=limits.time_guard), 50_000
         ),
-        **_cases("limits-enter-memory", limiting.enter_mem_guard, 50_000, 6, 3, batch=10),
+        **_cases("limits-enter-memory", limiting.enter_mem_guard, 50_000, 6, 1, batch=10),
         "limits-enter-memory/kompyct, one for all blocks": Case(
             partial(again, make=partial(limits.mem_guard, limiting.FAR)), 50_000
         ),
         **_cases("limits-progress", limiting.progress, 50_000, 2_000, 20),
-        **_cases("limits-late", limiting.lateness, 30, 5, 3),
+        **_cases("limits-late", limiting.lateness, 30, 5, 1),
         "limits-late/kompyct, beside a thread that computes": Case(
-            partial(measured, what=limiting.lateness, beside=True), 30, least=3
+            partial(measured, what=limiting.lateness, beside=True), 30, least=1
         ),
         "limits-late/Resiliparse, check_interval=1": Case(
-            _looking_often(limiting.lateness), 30, least=3
+            _looking_often(limiting.lateness), 30, least=1
         ),
         **_cases("limits-overshoot", limiting.overshoot, 5, 5, 3),
         "limits-overshoot/Resiliparse, check_interval=1": Case(
