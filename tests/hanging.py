@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from kompyct import ComponentRef, FaultClass
 from kompyct.errors import ExecutionTimeout
 from kompyct.processes.usage import memory_use
-from tests.process.components import Do, Gate, Holder, Notes, from_snapshot
+from tests.process.components import PATIENCE, Do, Gate, Holder, Notes, from_snapshot
 
 
 class BenignWhenLate(Holder):
@@ -115,6 +115,14 @@ def wait_for_gate(component: Any, gate: Gate) -> str:
     return "open"
 
 
+def spin_until_open(component: Any, gate: Gate) -> str:
+    """Compute in Python until the gate is open."""
+    until = time.monotonic() + PATIENCE
+    while not gate.is_open:
+        assert time.monotonic() < until
+    return "open"
+
+
 def where(component: Any) -> int:
     """The process."""
     return os.getpid()
@@ -180,11 +188,12 @@ def resident(component: Any) -> int:
 def hold_for(component: Any, seconds: float) -> None:
     """Compute in C without giving the interpreter back, for at least that long."""
     count = 1_000_000
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds + 30.0
     while True:
         begun = time.monotonic()
         sum(range(count))
-        if time.monotonic() - begun >= seconds:
+        took = time.monotonic() - begun
+        if took >= seconds:
             return
-        assert time.monotonic() < until + 30.0
-        count *= 2
+        assert time.monotonic() < until
+        count = round(count * max(1.2 * seconds / took, 1.2))
