@@ -19,6 +19,7 @@ from tests.harness.store.calls import EVERYWHERE, FailAt, standing_in
 from tests.harness.store.children import Tell, in_child
 from tests.harness.store.figures import Figures
 from tests.harness.store.kill import STEPS, check
+from tests.harness.store.mounts import in_memory
 from tests.harness.store.planted import laid_over
 from tests.harness.store.subjects import Handle, Subject, temporaries
 
@@ -70,7 +71,7 @@ def sweep(
 ) -> Figures:
     """Have every call fail in each of the ways `errors`."""
     figures = Figures(f"errors {subject.name}")
-    with tempfile.TemporaryDirectory(prefix="kompyct-harness-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kompyct-harness-", dir=in_memory()) as scratch:
         folder = os.path.join(scratch, "store")
         for error in errors:
             for number in count(1):

@@ -19,6 +19,7 @@ from kompyct.store.files import TEMPORARY
 from tests.harness.store.calls import EVERYWHERE, KillAt, Names, standing_in
 from tests.harness.store.children import Outcome, Tell, in_child
 from tests.harness.store.figures import Figures
+from tests.harness.store.mounts import in_memory
 from tests.harness.store.planted import laid_over
 from tests.harness.store.subjects import Handle, Subject, temporaries
 
@@ -101,7 +102,7 @@ def sweep(
             temporary and files that no other kill left.
     """
     figures = Figures(f"kill {subject.name}")
-    with tempfile.TemporaryDirectory(prefix="kompyct-harness-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kompyct-harness-", dir=in_memory()) as scratch:
         names = _names(subject, os.path.join(scratch, "names"), steps)
         seen: set[bytes] = set()
         for number in count(1):

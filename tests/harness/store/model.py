@@ -26,6 +26,7 @@ from kompyct.errors import StoreError
 from kompyct.store import directory, files, locks
 from tests.harness.store.calls import CHANGES, Calls, put, standing_in
 from tests.harness.store.figures import Figures
+from tests.harness.store.mounts import in_memory
 from tests.harness.store.planted import laid_over
 from tests.harness.store.subjects import BrokenError, Handle, Subject, temporaries
 
@@ -474,7 +475,7 @@ def explore(
             first.
         most_broken: enough is known after so many.
     """
-    with tempfile.TemporaryDirectory(prefix="kompyct-harness-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kompyct-harness-", dir=in_memory()) as scratch:
         explorer = Explorer(subject, planted, scratch)
         figures = explorer.figures
         failing = [("commit", "commit", "reopen"), ("commit", "keep", "update")]  # in all ways
