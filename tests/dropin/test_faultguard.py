@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,15 +235,27 @@ KILLED = """
 """
 
 
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For theirs and for ours, the folder of a program whose launcher was killed."""
+    folders = {}
+    for module in ("faultguard", "kompyct.guard"):
+        folders[module] = tmp_path_factory.mktemp("lost") / module
+        run(KILLED, module, folders[module], "start")
+        assert {"autosave", "autosave.tmp"} <= {path.name for path in folders[module].iterdir()}
+    return folders
+
+
 @pytest.mark.parametrize("damaged", [False, True])
-def test_recover_after_the_launcher_was_lost(tmp_path: Path, damaged: bool) -> None:
+def test_recover_after_the_launcher_was_lost(
+    tmp_path: Path, lost: dict[str, Path], damaged: bool
+) -> None:
     """S-36: Given a launcher killed with SIGKILL, then recover calls rescue without an exit code
     and returns 0, or 1 where only the file before is good."""
     said = []
     for module in ("faultguard", "kompyct.guard"):
         folder = tmp_path / module
-        run(KILLED, module, folder, "start")
-        assert {"autosave", "autosave.tmp"} <= {path.name for path in folder.iterdir()}
+        shutil.copytree(lost[module], folder)
         if damaged:
             # Theirs was in the middle of being replaced, or the disk has lost it.
             (folder / "autosave.tmp").write_bytes((folder / "autosave").read_bytes())
@@ -253,11 +266,11 @@ def test_recover_after_the_launcher_was_lost(tmp_path: Path, damaged: bool) -> N
     assert said[0][-2:] == said[1] == ["rescue None [1, 2]", str(int(damaged))]
 
 
-def test_ours_reads_what_theirs_has_saved(tmp_path: Path) -> None:
+def test_ours_reads_what_theirs_has_saved(tmp_path: Path, lost: dict[str, Path]) -> None:
     """RELIABILITY 1, older format: Given a program that was changed between the crash and the
     recovery, then nothing is lost."""
-    run(KILLED, "faultguard", tmp_path, "start")
-    said, _ = run(KILLED, "kompyct.guard", tmp_path, "recover")
+    folder = shutil.copytree(lost["faultguard"], tmp_path / "program")
+    said, _ = run(KILLED, "kompyct.guard", folder, "recover")
     assert said == "rescue None [1, 2]\n0\n"
 
 
