@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kompyct.backends.pool import PoolBackend
 from tests.limit_bench import LimitBench
 from tests.process.components import Gate, Notes
 
@@ -52,3 +53,12 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     made = Gate(str(tmp_path / "gate"))
     yield made
     made.open()
+
+
+@pytest.fixture
+def hurried_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that closes waits 0.15 s for threads that hang on purpose, instead of a second."""
+    close = PoolBackend.close
+    monkeypatch.setattr(
+        PoolBackend, "close", lambda pool, timeout: close(pool, min(timeout, 0.15))
+    )

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from kompyct import offspring, remote
-from kompyct.backends.pool import PoolBackend
 from kompyct.clock import SECOND
 from tests.process.components import Gate, Notes
 from tests.tree_bench import BACKENDS, TreeBench
@@ -97,18 +96,14 @@ def reached(tmp_path: Path) -> Gate:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hangs on purpose is given up sooner, where how long that takes is not the question.
 
-    A thread whose child was told to end without any hook has `FORCE` instead of half a second,
-    those of a pool that closes as much instead of a second; a process has twice 0.1 s until it
-    is ended by force instead of twice 0.5 s, and then as long as ever to be gone.
+    A thread whose child was told to end without any hook has `FORCE` instead of half a second; a
+    process has twice 0.1 s until it is ended by force instead of twice 0.5 s, and then as long as
+    ever to be gone.
     """
-    force_of, close = offspring._force, PoolBackend.close
+    force_of = offspring._force
 
     def hurried_force(cell: Any) -> int:
         return force_of(cell) if cell.backend.kind == "process" else round(FORCE * SECOND)
 
-    def hurried_close(pool: PoolBackend, timeout: float) -> None:
-        close(pool, min(timeout, FORCE))
-
     monkeypatch.setattr(offspring, "_force", hurried_force)
-    monkeypatch.setattr(PoolBackend, "close", hurried_close)
     monkeypatch.setattr(remote, "GRACE", 0.1)

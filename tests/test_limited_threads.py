@@ -29,12 +29,12 @@ from kompyct.errors import (
 from kompyct.limits import time_guard
 from kompyct.processes.usage import memory_use
 from tests.conftest import LIMIT
-from tests.every_backend import MakeBench, bench, make_bench
+from tests.every_backend import MakeBench, bench, hurried_pool, make_bench
 from tests.hanging import spin
 from tests.limit_bench import LimitBench, failed, in_time
 from tests.process.components import Do, Get, from_snapshot
 
-__all__ = ["bench", "make_bench"]
+__all__ = ["bench", "hurried_pool", "make_bench"]
 
 MAX_ABANDONED = 8  # SEMANTICS, "Defaults"
 SHORT = 0.1  # seconds: the limit that is exceeded here
@@ -236,6 +236,7 @@ def test_the_component_may_end_before_its_thread_comes_back(
 # -- too many --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("hurried_pool")
 def test_eight_threads_may_hang_and_the_ninth_stops_the_system(
     make_bench: MakeBench, stuck: Hang
 ) -> None:
@@ -258,6 +259,7 @@ def test_eight_threads_may_hang_and_the_ninth_stops_the_system(
     stuck.end(MAX_ABANDONED + 1)
 
 
+@pytest.mark.usefixtures("hurried_pool")
 def test_the_escalation_is_told_as_any_other(make_bench: MakeBench, stuck: Hang) -> None:
     """Docstring of `wait`: "a cause that is no `Exception` comes as `ComponentFaultError`"; and
     `Escalated` says why the system stops."""

@@ -58,7 +58,7 @@ from kompyct.lifecycle import Status
 from kompyct.store.snapshots import MemoryStore
 from kompyct.testing import hang
 from tests.conftest import LIMIT
-from tests.every_backend import gate, notes
+from tests.every_backend import gate, hurried_pool, notes
 from tests.every_tree import (
     FORCE,
     MakeBench,
@@ -98,6 +98,7 @@ __all__ = [
     "bench",
     "gate",
     "hurried",
+    "hurried_pool",
     "make_bench",
     "no_bugs",
     "notes",
@@ -551,7 +552,7 @@ def test_a_child_that_ended_by_itself_begins_afresh_in_the_store_too(
     assert not faults(after, "a")
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("hurried", "hurried_pool")
 def test_a_shutdown_keeps_what_is_stored_below_a_supervisor_that_is_overdue(
     make_bench: MakeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -1011,7 +1012,7 @@ def note_slowly(component: Any, number: int) -> None:
     component.note(number)
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("hurried", "hurried_pool")
 def test_a_drain_is_over_when_its_time_is(
     make_bench: MakeBench, gate: Gate, reached: Gate
 ) -> None:
@@ -1030,7 +1031,7 @@ def test_a_drain_is_over_when_its_time_is(
     assert bench.lines() == ["a kill shutdown"]
 
 
-@pytest.mark.usefixtures("hurried")
+@pytest.mark.usefixtures("hurried", "hurried_pool")
 def test_the_time_of_a_shutdown_bounds_the_whole_tree(
     backend: str, notes: Notes, gate: Gate, reached: Gate
 ) -> None:
