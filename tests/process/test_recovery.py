@@ -351,9 +351,12 @@ def test_the_fallback_can_be_a_restart(bench: ProcessBench) -> None:
     assert ref.ask(Get()) == 4
 
 
+_HELD = threading.Event()
+
+
 def _hanging(fault: FaultContext[Any]) -> RecoveryHandler:
     components.remember(fault)
-    threading.Event().wait(2.0)
+    _HELD.wait(LIMIT)
     return fault.restart()
 
 
@@ -369,6 +372,7 @@ def test_a_recovery_that_hangs_is_given_up(make_bench: Any) -> None:
     assert other.ask(Get()) == 8
     bench.ended(ref)
     assert bench.event_of(events.FallbackApplied, ref).recovery_error == "RecoveryTimeoutError"
+    _HELD.set()
 
 
 def _with_a_successor(fault: FaultContext[Any]) -> RecoveryHandler:
