@@ -139,10 +139,13 @@ def _traced(
     shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder, 0o700)
     gate, opener = os.pipe()
+    hearing, ready = os.pipe()
 
     def waiting(tell: Tell) -> None:
         os.close(opener)
+        os.close(hearing)
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+        os.write(ready, b"x")  # what it has to do before is not to be meddled with
         try:
             os.read(gate, 1)
         except OSError:  # being attached to has it begin anew, and so counts as a call
@@ -151,6 +154,9 @@ def _traced(
 
     child = start(waiting)
     os.close(gate)
+    os.close(ready)
+    os.read(hearing, 1)
+    os.close(hearing)
     options = ["-f", "-o", log, "-e", expression, "-p", str(child.pid)]
     if expression.startswith("inject="):
         name = expression.partition("=")[2].partition(":")[0]
