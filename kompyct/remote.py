@@ -94,17 +94,22 @@ class RemoteCell(Cell):
 
     def signal(self, obey: Callable[..., None], *arguments: Any) -> None:
         """See `Cell.signal`; what is to end the handling of messages is seen there at once."""
-        waits = obey is signals.kill and arguments[2:3] == (True,)  # for what is in the mailbox
-        ends = obey in (signals.kill, signals.suspend) and not waits
+        ends = _is_end(obey, arguments)
         stand_in = self.newest
         if stand_in is not None and (ends or obey is signals.stop):
             stand_in.be_ordered()
-        if stand_in is not None and ends and arguments[1:2] == (True,):  # a brutal one
+        if stand_in is not None and ends and _is_brutal(arguments):
             stand_in.patience = HURRY
         Cell.signal(self, obey, *arguments)
+        stand_in = self.newest  # again: one that is newer finds the signal, see `make`
+        if stand_in is not None and ends:
+            self._have_end(stand_in)
+
+    def _have_end(self, stand_in: StandIn) -> None:
+        """Whatever the turn may be waiting for, a hook that hangs or the factory: it ends."""
+        stand_in.is_to_end = True
         backend = self.backend
-        if stand_in is not None and ends and backend.kind == "process":  # it has not ended yet
-            # Whatever the turn may be waiting for, a hook that hangs or the factory: it ends.
+        if backend.kind == "process":  # it has not ended yet
             backend.end(stand_in.child, stand_in.patience + 2 * GRACE, GRACE)
 
     def ask_inline(
@@ -136,6 +141,11 @@ class RemoteCell(Cell):
             child = self._take_standby() or self.backend.new_child()
             stand_in = StandIn(self, child)
             self.newest = stand_in
+            for obey, arguments in self.control:  # told while there was no process to be ended
+                if _is_end(obey, arguments):
+                    if _is_brutal(arguments):
+                        stand_in.patience = HURRY
+                    self._have_end(stand_in)
             try:
                 stand_in.have_done(protocol.MAKE, making)
                 break
@@ -144,7 +154,7 @@ class RemoteCell(Cell):
                 # component's, of which it has done nothing yet.
                 is_other = child.is_unused and child.is_over and not child.board.numbers[PHASE]
                 stand_in.end(0.0)
-                if not is_other:
+                if not is_other or stand_in.is_to_end:
                     raise
                 self._elsewhere = None
         stand_in._kompyct_cell = self
@@ -234,3 +244,13 @@ class RemoteCell(Cell):
             SnapshotError: as `Cell.prepare`.
         """
         prepare(registration)
+
+
+def _is_end(obey: Callable[..., None], arguments: tuple[Any, ...]) -> bool:
+    """Whether a signal is to end the incarnation, and not once the mailbox is empty."""
+    drains = obey is signals.kill and arguments[2:3] == (True,)
+    return obey in (signals.kill, signals.suspend) and not drains
+
+
+def _is_brutal(arguments: tuple[Any, ...]) -> bool:
+    return arguments[1:2] == (True,)

@@ -73,6 +73,7 @@ class StandIn(Component[Any]):
         self._cell = cell
         self._backend = cell.backend  # also when its component has ended
         self.patience = cell.patience  # of its end
+        self.is_to_end = False  # whether it was told so before the turn knows
         self._sent: deque[Any] = deque()
         self._asked: dict[int, Envelope] = {}
         self._again: dict[int, Any] = {}  # those that were sent one by one, by number

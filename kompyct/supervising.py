@@ -67,8 +67,11 @@ NEWS_AT_ONCE = 1024
 """News that a turn takes up at most: the bound on fairness."""
 
 ACTIONS_AT_ONCE = 64
-"""Actions of a turn, also a bound on fairness. So few that what is made to end a child is gone
-before the collector has looked at it twice: else ending very many costs twice as much for each."""
+"""Actions of a turn when it ends, also a bound on fairness.
+
+So few that what is made to end a child is gone before the collector has looked at it twice: else
+ending very many costs twice as much for each.
+"""
 
 
 class SupervisorCell(Cell):
@@ -206,16 +209,23 @@ class SupervisorCell(Cell):
     def do(self, actions: list[Action]) -> None:
         """Do what its `Supervision` says, in order, and what can be done then.
 
-        What is too much for one turn is left for the next ones: of 100,000 children that are to
-        end the first are gone by the time that the last are told.
+        When it ends, what is too much for one turn is left for the next ones: of 100,000 children
+        the first are gone by the time that the last are told. Nothing but that may wait: what
+        happens meanwhile could make it wrong.
         """
         is_behind = bool(self._to_do)
         self._to_do.extend(actions)
         if not is_behind:
             self._act()
 
+    @property
+    def _is_ending(self) -> bool:
+        return self.supervision is not None and self.supervision.outcome is not None
+
     def _act(self) -> None:
-        for _ in range(min(len(self._to_do), ACTIONS_AT_ONCE)):
+        done = 0
+        while self._to_do and (done < ACTIONS_AT_ONCE or not self._is_ending):
+            done += 1
             action = self._to_do.popleft()
             self._guarded(_DO[type(action)], self, action)
         if self.requests and self.supervision is not None and not self.supervision.is_busy:

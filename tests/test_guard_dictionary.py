@@ -350,6 +350,84 @@ def test_another_thread_waits_for_an_assignment_without_lock(
     assert data["key"] == [9]
 
 
+def test_every_thread_waits_for_an_assignment_without_lock(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given several threads that come while the first is writing, then all of them wait: the one
+    that comes second finds the way barred already, and yet somebody inside."""
+    data["key"] = data["key"] = [0]
+    numbers: list[int] = []
+
+    def write() -> None:
+        data["key"] = [2]
+        numbers.append(1)
+
+    others = [threading.Thread(target=write) for _ in range(3)]
+
+    def meanwhile() -> None:
+        for other in others:
+            other.start()
+            other.join(0.05)
+        assert not numbers
+
+    in_the_midst(data, meanwhile, [1])
+    for other in others:
+        other.join(10)
+    assert len(numbers) == 3
+    assert rescued(mirror)["key"] == [2]
+    assert mirror.damaged == 0
+
+
+def test_a_handler_in_an_assignment_for_which_a_thread_waits(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given a thread that waits for the first to have written, and a handler that interrupts
+    that and assigns as well, then nobody waits for ever, and all is stored."""
+    data["key"] = data["key"] = [0]
+    other = threading.Thread(target=data.update, kwargs={"other": [2]})
+
+    def meanwhile() -> None:
+        other.start()
+        other.join(0.05)
+        data["handler"] = [3]
+        assert other.is_alive()
+
+    in_the_midst(data, meanwhile, [1])
+    other.join(10)
+    assert dict(rescued(mirror)) == {"key": [1], "other": [2], "handler": [3]}
+
+
+def test_what_a_handler_assigned_in_an_assignment_is_stored_with_the_lock(
+    data: GuardedDict, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a handler whose assignment is let through after the write, then a thread that comes
+    just then writes after it, and what it has assigned is there when that returns."""
+    data["key"] = data["key"] = [0]
+    store = data.store
+    assert isinstance(store, SharedStore)
+    seen: list[bool] = []
+
+    def write() -> None:
+        data["other"] = [2]
+        seen.append("other" in rescued(mirror))
+
+    other = threading.Thread(target=write)
+    let_through = store.let_through
+
+    def slow() -> None:
+        if not seen and other.ident is None:
+            other.start()
+            other.join(0.05)
+            assert not seen
+        let_through()
+
+    monkeypatch.setattr(store, "let_through", slow)
+    in_the_midst(data, lambda: data.update(handler=[3]), [1])
+    other.join(10)
+    assert seen == [True]
+    assert dict(rescued(mirror)) == {"key": [1], "handler": [3], "other": [2]}
+
+
 def test_arrays_in_small_values_come_back_writable(data: GuardedDict, mirror: Mirror) -> None:
     """Given values that are small, then large, then small again, with arrays in them, then each
     comes back, as large as its memory is."""

@@ -99,7 +99,7 @@ LONGER = {
     "signals": (400, "all that a cell may be told, each in a few lines"),
     "offspring": (390, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
-    "supervising": (440, "the life of a supervisor, and what it does at each action"),
+    "supervising": (455, "the life of a supervisor, and what it does at each action"),
     "stand_in": (550, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (450, "the other side of the same protocol"),
     "virtual_tree": (375, "a small world: its clock, its tree, and what happens in it"),

@@ -55,7 +55,7 @@ class GuardedDict(MutableMapping[Any, Any]):
         self._handed = HandedOut(managed_dict)
         self._given = self._handed.values
         # Protects all of the above. Entered again by `edit`, and by handlers of signals.
-        self._lock = threading.RLock()
+        self._lock = shared.lock if shared is not None else threading.RLock()
 
     def __getitem__(self, key: Any) -> Any:
         """A copy of the value; of an array of `array`, in the guarded program, itself.

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import suppress
-from threading import get_ident
+from threading import RLock, get_ident
 from typing import Any
 from zlib import adler32, crc32
 
@@ -47,17 +47,19 @@ _Half = tuple[int, int, int, int]
 class SharedStore(MutableMapping[Any, bytes]):
     """The encoded values by key, in a table in shared memory, of which this is the one writer.
 
-    Not thread-safe: the caller's lock protects it. A handler of a signal that writes in the
-    middle of another write is let through when that is done.
+    `lock` protects it, which callers take. A handler of a signal that writes in the middle of
+    another write is let through when that is done.
 
     `overwrite` alone needs no lock, which would take longer than the rest of it. The thread that
     made this may call it as long as no other has used the store; so each other thread calls
-    `share` before it takes the lock.
+    `share` before it takes the lock. Invariant: where `_is_shared`, nobody is writing without the
+    lock, nor ever will.
     """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.pid = os.getpid()
+        self.lock = RLock()  # entered again by handlers of signals
         self._buffer = block.buffer
         self._places = _Places(block)
         self.slots: dict[Any, Slot] = {}
@@ -67,6 +69,7 @@ class SharedStore(MutableMapping[Any, bytes]):
         self._deferred: list[tuple[Any, Sequence[Bytes] | None]] = []  # None to delete
         self._alone = get_ident()  # the thread that needs no lock; 0 if there is none any more
         self._inside = 0  # that thread, while it is in `overwrite`
+        self._is_shared = False  # set once
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_NotAlone(self))
 
@@ -152,11 +155,15 @@ class SharedStore(MutableMapping[Any, bytes]):
         finally:
             self._inside = 0
         if self._deferred:
-            self.let_through()
+            with self.lock:
+                self.let_through()
         return True
 
     def let_through(self) -> None:
-        """Do what handlers of signals wanted to be done while a write was under way."""
+        """Do what handlers of signals wanted to be done while a write was under way.
+
+        With the lock.
+        """
         while self._deferred:
             key, parts = self._deferred.pop(0)
             if parts is not None:
@@ -166,11 +173,19 @@ class SharedStore(MutableMapping[Any, bytes]):
                     del self[key]
 
     def share(self) -> None:
-        """Let another thread use the store from now on: none goes without the lock any more."""
-        if self._alone not in (0, get_ident()):
-            self._alone = 0
-            while self._inside:  # less than a microsecond, if it runs
-                time.sleep(_POLL)
+        """Let another thread use the store from now on: none goes without the lock any more.
+
+        Without the lock, or by who has called it before.
+        """
+        if self._is_shared:
+            return
+        me = get_ident()
+        if me in (self._alone, self._inside):  # the one; or a handler of a signal in its write
+            return
+        self._alone = 0
+        while self._inside:  # less than a microsecond, if it runs
+            time.sleep(_POLL)
+        self._is_shared = True
 
     def make_room(self, length: int) -> tuple[int, memoryview]:
         """A place of zeros for good, and the memory there: for an array that lives in it.
