@@ -119,7 +119,7 @@ class Loop:
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
         self.heard = 0  # control frames that have come
         self.over = False
-        self._is_watching = False  # whether the parent is gone
+        self.is_watching = False  # whether the parent is gone
         self._is_copy = False  # whether this process was forked by the component
         self._told = 0  # of the board's DONE, by AT_REST or an answer
         self._thread = threading.get_ident()
@@ -300,8 +300,8 @@ class Loop:
 
         The kernel sees to that as well, unless this process gives up its rights.
         """
-        if not self._is_watching:
-            self._is_watching = True
+        if not self.is_watching:
+            self.is_watching = True
             watch_end_of_file(self._lifeline)
 
     # -- as a runner, a backend and a clock -------------------------------------------------

@@ -32,7 +32,7 @@ def rehearse(loop: Loop, making: Making) -> None:
     """
     with suppress(BaseException):  # it will be raised when it is made
         decode(making.factory)
-    loop.watch_parent()
+    loop.is_watching = True  # not yet: what needs a process of one thread may come to be made here
     real = loop.parent, loop.board, loop.saves
     loop.parent = Parent(_Unsent(), loop.hear_until)
     loop.board = Board(Block.create(BOARD_BYTES))
@@ -48,6 +48,7 @@ def rehearse(loop: Loop, making: Making) -> None:
         loop.turn(own.handle_some)
     finally:
         loop.own = None
+        loop.is_watching = False
         loop.board.close()
         loop.saves.close()
         loop.parent, loop.board, loop.saves = real

@@ -268,14 +268,19 @@ def test_several_threads_may_write(data: GuardedDict, mirror: Mirror) -> None:
     assert dict(rescued(mirror)) == {"count": [1200], 0: 299, 1: 299, 2: 299, 3: 299}
 
 
-def in_the_midst(data: GuardedDict, action: Callable[[], object], value: object) -> None:
-    """Assign `value` to "key" of `data`, and call `action` while it is written in place."""
+def in_the_midst(
+    data: GuardedDict,
+    action: Callable[[], object],
+    value: object,
+    function: Callable[..., object] = SharedStore.overwrite,
+) -> None:
+    """Assign `value` to "key" of `data`, and call `action` while it is written by `function`."""
     store = data.store
     assert isinstance(store, SharedStore)
     done: list[bool] = []
 
     def trace(frame: FrameType, event: str, _: object) -> object:
-        if frame.f_code is SharedStore.overwrite.__code__:
+        if frame.f_code is function.__code__:
             if event == "line" and "sequence" in frame.f_locals and not done:
                 done.append(True)
                 sys.settrace(None)
@@ -348,6 +353,29 @@ def test_another_thread_waits_for_an_assignment_without_lock(
         data["key"] = value
     third.join(10)
     assert data["key"] == [9]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_a_handler_assigns_to_another_key_is_safe_at_once(
+    data: GuardedDict, mirror: Mirror, large: bool
+) -> None:
+    """docs/guard.md: Given a handler that interrupts an assignment of another key, then what it
+    has assigned is there when that returns, for itself and for the rescue; and the assignment
+    that it has interrupted as well, afterwards."""
+    data["last word"] = data["last word"] = [0]
+    data["key"] = data["key"] = b"x" * 9_000 if large else [0]
+
+    def handler() -> None:
+        data["last word"] = [1]
+        assert data["last word"] == rescued(mirror)["last word"] == [1]
+        data["last word"] = [2]
+        assert rescued(mirror)["last word"] == [2]
+        assert rescued(mirror)["key"] == (b"x" * 9_000 if large else [0])
+
+    value = b"y" * 9_000 if large else [3]
+    in_the_midst(data, handler, value, SharedStore._write if large else SharedStore.overwrite)
+    assert dict(rescued(mirror)) == dict(data) == {"key": value, "last word": [2]}
+    assert mirror.damaged == 0
 
 
 def test_every_thread_waits_for_an_assignment_without_lock(
@@ -480,7 +508,7 @@ def interrupted_anywhere(data: GuardedDict, mirror: Mirror) -> None:
                 lines += 1
                 text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
                 # Where the interpreter looks for signals, as it does not in the midst of these.
-                if lines >= stop_at and not re.search(r"= 0$|= (True|False)$|try:", text.rstrip()):
+                if lines >= stop_at and not re.search(r"= (None|True|False)$|try:", text.rstrip()):
                     raise Stop
             return trace
 

@@ -382,6 +382,7 @@ class ProcessBackend:
         for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
             self._unwatch(watched)
         child.finish()
+        self._spare.lost(child)
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""

@@ -48,7 +48,8 @@ class SharedStore(MutableMapping[Any, bytes]):
     """The encoded values by key, in a table in shared memory, of which this is the one writer.
 
     `lock` protects it, which callers take. A handler of a signal that writes in the middle of
-    another write is let through when that is done.
+    another write, of the same thread, does so at once where that touches nothing which the other
+    one does; else it is let through when that is done.
 
     `overwrite` alone needs no lock, which would take longer than the rest of it. The thread that
     made this may call it as long as no other has used the store; so each other thread calls
@@ -66,9 +67,11 @@ class SharedStore(MutableMapping[Any, bytes]):
         self._free: list[int] = []  # entries
         self._sequence = 0
         self._busy = False  # in `put`
+        self._under_way: list[Slot] = []  # what `put` is writing, and handlers in the midst of it
         self._deferred: list[tuple[Any, Sequence[Bytes] | None]] = []  # None to delete
-        self._alone = get_ident()  # the thread that needs no lock; 0 if there is none any more
-        self._inside = 0  # that thread, while it is in `overwrite`
+        self._owner = get_ident()  # the thread that may go without the lock
+        self._alone = self._owner  # 0 if it may not any more
+        self._inside: Slot | None = None  # what it is writing without
         self._is_shared = False  # set once
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_NotAlone(self))
@@ -86,7 +89,7 @@ class SharedStore(MutableMapping[Any, bytes]):
 
     def __delitem__(self, key: Any) -> None:
         slot = self.slots[key]
-        if self._busy or self._inside == get_ident():
+        if self._is_interrupted():
             self._deferred.append((key, None))
             return
         slot.limit = 0
@@ -111,19 +114,38 @@ class SharedStore(MutableMapping[Any, bytes]):
         Raises:
             OSError: there is no memory for it; the value before is still there.
         """
-        if self._busy or self._inside == get_ident():
-            self._deferred.append((key, parts))
+        slot = self.slots.get(key)
+        if self._is_interrupted():
+            if slot is None or not self._can_write_now(slot, parts):
+                self._deferred.append((key, parts))
+            else:
+                self._write_marked(slot, parts)
             return
         self._busy = True
         try:
-            slot = self.slots.get(key)
             if slot is None:
                 self._put_new(key, parts)
             else:
-                self._write(slot, parts)
+                self._write_marked(slot, parts)
         finally:
             self._busy = False
         self.let_through()
+
+    def _is_interrupted(self) -> bool:
+        """Whether this is a handler of a signal, in the middle of another write."""
+        return self._busy or (self._inside is not None and get_ident() == self._owner)
+
+    def _can_write_now(self, slot: Slot, parts: Sequence[Bytes]) -> bool:
+        """Whether a write needs no other memory, and nobody is in the middle of that value."""
+        is_free = slot is not self._inside and slot not in self._under_way
+        return is_free and sum(map(len, parts)) <= slot.limit
+
+    def _write_marked(self, slot: Slot, parts: Sequence[Bytes]) -> None:
+        self._under_way.append(slot)
+        try:
+            self._write(slot, parts)
+        finally:
+            self._under_way.pop()
 
     def overwrite(self, key: Any, slot: Slot, data: bytes, given: dict[Any, Any]) -> bool:
         """Let `data` be the value of a key that has one, if that is simple; say whether it was.
@@ -133,10 +155,10 @@ class SharedStore(MutableMapping[Any, bytes]):
         is `given` under the key is forgotten, before another thread can see the new value.
         """
         me = get_ident()
-        if self._alone != me or self._inside or self._busy:
+        if self._alone != me or self._inside is not None or self._busy:
             return False
         try:
-            self._inside = me
+            self._inside = slot
             length = len(data)
             # Again: another thread may have called `share` just before. Then it has not waited.
             if self._alone != me or length > slot.limit:
@@ -153,7 +175,7 @@ class SharedStore(MutableMapping[Any, bytes]):
             if given:
                 given.pop(key, None)
         finally:
-            self._inside = 0
+            self._inside = None
         if self._deferred:
             with self.lock:
                 self.let_through()
@@ -179,11 +201,10 @@ class SharedStore(MutableMapping[Any, bytes]):
         """
         if self._is_shared:
             return
-        me = get_ident()
-        if me in (self._alone, self._inside):  # the one; or a handler of a signal in its write
+        if get_ident() == self._owner:  # it is not inside, or this is a handler in its write
             return
         self._alone = 0
-        while self._inside:  # less than a microsecond, if it runs
+        while self._inside is not None:  # less than a microsecond, if it runs
             time.sleep(_POLL)
         self._is_shared = True
 

@@ -42,6 +42,7 @@ class Crash:
         self._lock = allocate_lock()  # protects _text, and `reading` from being closed meanwhile
         self._over = allocate_lock()  # held until nothing more can come
         self._over.acquire()
+        self._is_over = False  # under _lock
 
     def read(self) -> bool:
         """Take up what is there; False at the end."""
@@ -105,5 +106,7 @@ class Crash:
             self._be_over()
 
     def _be_over(self) -> None:
-        if self._over.locked():
+        """With the lock."""
+        if not self._is_over:  # `_over` itself is held for a moment by who waits for it
+            self._is_over = True
             self._over.release()

@@ -16,6 +16,9 @@ from kompyct.processes.protocol import REHEARSAL, WARM
 AFTER = 0.004
 """Seconds after the last start of a child: what that one is for comes first."""
 
+AGAIN = 1.0
+"""Seconds until one that has ended is replaced: the next one may end as quickly."""
+
 
 class Spare:
     """One child that has rehearsed. `take` is for any thread, the rest for the one of `later`.
@@ -32,7 +35,7 @@ class Spare:
     ) -> None:
         self._make = make
         self._later = later
-        self._lock = allocate_lock()  # protects _child
+        self._lock = allocate_lock()  # who takes _child away has it; only `_fill` gives one
         self._child: Child | None = None
         self._is_wanted = False
         self._looks = 0  # how often it will look if one is to be made
@@ -52,7 +55,17 @@ class Spare:
 
     def want(self) -> None:
         """A child has been started: more may be needed."""
-        self._is_wanted = self._is_wanted or self._child is None
+        if self._child is None:
+            self._is_wanted = True
+
+    def lost(self, child: Child) -> None:
+        """A child has ended: if it is this one, another is wanted, though not at once."""
+        with self._lock:
+            if child is not self._child:
+                return
+            self._child = None
+        child.discard()
+        self._later(AGAIN, self.want)
 
     def look(self) -> None:
         """Have one made soon, if it is wanted; to be called now and then."""

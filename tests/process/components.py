@@ -303,6 +303,13 @@ def leave(component: Any, code: int) -> None:
     os._exit(code)
 
 
+def hang_if(armed: Gate, reached: Gate, component: Any) -> None:
+    """Open `reached`, and never return, once `armed` is open."""
+    if armed.is_open:
+        reached.open()
+        threading.Event().wait()
+
+
 def pid(component: Any) -> int:
     """The number of the process it runs in."""
     return os.getpid()

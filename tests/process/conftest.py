@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
-import os
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -63,17 +65,21 @@ def new_name() -> str:
 
 
 def spare_of(bench: ProcessBench) -> Any:
-    """Wait for the spare child, and until it rehearses."""
+    """Wait for the spare child, and until it has rehearsed."""
     backend = bench.system._runtime.backend_of("process")
     bench.until(lambda: backend._spare._child is not None)
     child = backend._spare._child
-    bench.until(lambda: child.pid is not None and threads_of(child.pid) > 1)
+    bench.until(lambda: child.pid is not None and _has_read_all(child) and _is_asleep(child.pid))
     return child
 
 
-def threads_of(pid: int) -> int:
-    """How many threads a process has; in a rehearsal it starts the one that watches the parent."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+def _has_read_all(child: Any) -> bool:
+    left = fcntl.ioctl(child.connection, termios.TIOCOUTQ, bytes(4))
+    return not int.from_bytes(left, sys.byteorder)
+
+
+def _is_asleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def do(ref: Any, action: Any, *arguments: Any, timeout: float | None = LIMIT) -> Any:

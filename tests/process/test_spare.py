@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 
+import kompyct.processes.spare
 from kompyct.processes.exits import status_of_zombie
 from tests.conftest import LIMIT
 from tests.process import components
@@ -91,6 +93,46 @@ def test_a_child_that_dies_before_it_is_used_is_replaced(make_bench: Any, what: 
         bench.until(lambda: other.incarnation == 2 and other.state.value == "active")
         assert do(other, components.pid) != spare.pid
         assert other.ask(Get(), timeout=LIMIT) == 1
+
+
+def test_a_spare_child_that_ends_is_replaced(make_bench: Any, monkeypatch: Any) -> None:
+    """docs/processes.md: Given the process in reserve is killed, then there is another, though
+    nobody has needed one."""
+    monkeypatch.setattr(kompyct.processes.spare, "AGAIN", 0.05)
+    bench = make_bench()
+    bench.started(1)
+    spare = spare_of(bench)
+    os.kill(spare.pid, signal.SIGKILL)
+    bench.until(lambda: bench.system._runtime.backend_of("process")._spare._child is not spare)
+    assert spare_of(bench).pid != spare.pid
+    assert spare.is_discarded
+
+
+def test_a_spare_child_has_one_thread_when_it_is_needed(make_bench: Any) -> None:
+    """As a child that is made when it is needed: a factory may do what needs such a process."""
+    bench = make_bench()
+    bench.started(1)
+    assert len(os.listdir(f"/proc/{spare_of(bench).pid}/task")) == 1
+    ref = bench.started(2)
+    bench.until(lambda: len(os.listdir(f"/proc/{do(ref, components.pid)}/task")) == 2)
+
+
+def test_a_kill_while_the_spare_child_does_not_answer_is_no_reason_for_another(
+    make_bench: Any, make_gate: Any
+) -> None:
+    """Given a component that is to begin in a spare process that is stopped, and is killed, then
+    that is its end: its factory does not run once more."""
+    bench = make_bench()
+    armed, reached = make_gate(), make_gate()
+    hooks = {"init": partial(components.hang_if, armed, reached)}
+    ref = bench.started(1, recovery=from_snapshot, hooks=hooks)
+    spare = spare_of(bench)
+    armed.open()
+    os.kill(spare.pid, signal.SIGSTOP)
+    os.kill(do(ref, components.pid), signal.SIGKILL)
+    bench.until(lambda: spare.is_unused)
+    bench.system.kill(ref, brutal=True).result(LIMIT)
+    assert not reached.is_open
 
 
 def test_the_spare_child_ends_with_its_system(make_bench: Any) -> None:
