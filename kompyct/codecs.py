@@ -69,8 +69,8 @@ def encode(value: Any) -> bytes:
     try:
         data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         return _with_buffers(data, buffers) if buffers else data
-    except Exception:  # pickle raises TypeError, AttributeError and whatever __reduce__ raises
-        return by_cloudpickle(value)
+    except Exception as error:  # TypeError, AttributeError, whatever __reduce__ raises
+        return by_cloudpickle(value, error)
 
 
 def encode_in_parts(value: Any) -> tuple[bytes | memoryview, ...]:
@@ -83,16 +83,22 @@ def encode_in_parts(value: Any) -> tuple[bytes | memoryview, ...]:
     try:
         data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         return _parts(data, buffers) if buffers else (data,)
-    except Exception:
-        return (by_cloudpickle(value),)
+    except Exception as error:
+        return (by_cloudpickle(value, error),)
 
 
-def by_cloudpickle(value: Any) -> bytes:
+def by_cloudpickle(value: Any, error: Exception | None = None) -> bytes:
     """`value` by cloudpickle, which takes functions and classes along; for this Python only.
+
+    Args:
+        error: what was raised where pickle was tried.
 
     Raises:
         SnapshotError: it cannot.
+        Exception: `error`, if it is that of a handler of a signal, and pickle can.
     """
+    if error is not None and _is_of_handler(error, value):
+        raise error
     import cloudpickle  # the one owner of it; 25 ms that most programs never need
 
     try:
@@ -102,6 +108,18 @@ def by_cloudpickle(value: Any) -> bytes:
             f"a {type(value).__qualname__} cannot be pickled ({type(error).__name__}); "
             "save plain data"
         ) from error
+
+
+def _is_of_handler(error: Exception, value: Any) -> bool:
+    """Whether `error` comes of Python code that was run, and there is none that must raise it."""
+    traceback = error.__traceback__
+    if traceback is None or traceback.tb_next is None:  # pickle itself has raised it
+        return False
+    try:
+        pickle.dumps(value, 5)
+    except Exception:
+        return False
+    return True
 
 
 def for_child(value: Any, *, main_by_name: bool) -> bytes:

@@ -119,7 +119,7 @@ class Loop:
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
         self.heard = 0  # control frames that have come
         self.over = False
-        self.is_watching = False  # whether the parent is gone
+        self.is_watching = False  # whether `watch_parent` has begun, or is not to begin
         self._is_copy = False  # whether this process was forked by the component
         self._told = 0  # of the board's DONE, by AT_REST or an answer
         self._thread = threading.get_ident()

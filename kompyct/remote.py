@@ -152,7 +152,9 @@ class RemoteCell(Cell):
             except BaseException:
                 # It may have been killed while it waited to be needed: that is no fault of this
                 # component's, of which it has done nothing yet.
-                is_other = child.is_unused and child.is_over and not child.board.numbers[PHASE]
+                is_other = (
+                    child.was_made_ahead and child.is_over and not child.board.numbers[PHASE]
+                )
                 stand_in.end(0.0)
                 if not is_other or stand_in.is_to_end:
                     raise
@@ -184,7 +186,7 @@ class RemoteCell(Cell):
             child.discard()
             return None
         if child is not None:
-            child.is_unused = True
+            child.was_made_ahead = True
         return child
 
     def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:

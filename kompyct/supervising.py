@@ -67,7 +67,7 @@ NEWS_AT_ONCE = 1024
 """News that a turn takes up at most: the bound on fairness."""
 
 ACTIONS_AT_ONCE = 64
-"""Actions of a turn when it ends, also a bound on fairness.
+"""Actions of one `_act` when it ends, also a bound on fairness.
 
 So few that what is made to end a child is gone before the collector has looked at it twice: else
 ending very many costs twice as much for each.
@@ -143,7 +143,7 @@ class SupervisorCell(Cell):
         if self.control:
             self._guarded(self._obey)
         if self._to_do:
-            self._act()
+            self._guarded(self._act)
         if self._news:
             self._take_news()
         if self.state is ACTIVE and not self.control:
@@ -231,7 +231,7 @@ class SupervisorCell(Cell):
         if self.requests and self.supervision is not None and not self.supervision.is_busy:
             waiting, self.requests = self.requests, deque()
             for envelope in waiting:
-                supervisor_replies.take(self, envelope)
+                self._guarded(supervisor_replies.take, self, envelope)
         self.conclude()
 
     # -- its life ---------------------------------------------------------------------------

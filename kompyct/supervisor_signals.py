@@ -89,7 +89,7 @@ def _suspend(cell: SupervisorCell, _: Ending, brutal: bool, ticket: int) -> None
 def _begin_afresh(cell: SupervisorCell) -> None:
     if cell.state is not FAULTY:
         return
-    if _replace(cell, None):
+    if _declare(cell, None):
         cell.begin_children(afresh=True)
 
 
@@ -101,11 +101,12 @@ def _rebuild(
     history = cell._history
     if cell.state is not FAULTY or history is None or history.fault is not context:
         return  # it was ended meanwhile
-    if _replace(cell, factory):
+    if _declare(cell, factory):
         cell.begin_children(again=context)
 
 
-def _replace(cell: SupervisorCell, factory: Callable[[], Component[Any]] | None) -> bool:
+def _declare(cell: SupervisorCell, factory: Callable[[], Component[Any]] | None) -> bool:
+    """Make the next incarnation, without its children; whether it is there."""
     cell.incarnation += 1
     try:
         cell.component = cell.make(factory or cell.factory)

@@ -7,6 +7,7 @@ import linecache
 import os
 import pickle
 import re
+import signal
 import sys
 import threading
 import warnings
@@ -353,6 +354,64 @@ def test_another_thread_waits_for_an_assignment_without_lock(
         data["key"] = value
     third.join(10)
     assert data["key"] == [9]
+
+
+class Alarmed(Exception):
+    """What a handler raises."""
+
+
+class Interrupted:
+    """Is interrupted by SIGALRM the first time that it is pickled."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        self.times += 1
+        if self.times == 1:
+            signal.raise_signal(signal.SIGALRM)
+        return Interrupted, ()
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_what_a_handler_raises_while_a_value_is_pickled_comes_out(
+    data: GuardedDict, small: bool
+) -> None:
+    """Given a handler that raises, then that is not taken for pickle's, which would be another
+    way to encode the value."""
+
+    def handler(number: int, frame: object) -> None:
+        data["handler"] = number
+        raise Alarmed
+
+    data["key"] = data["key"] = [0] if small else b"x" * 9_000
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(Alarmed):
+            data["key"] = Interrupted()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert data["handler"] == signal.SIGALRM
+    assert data["key"] == ([0] if small else b"x" * 9_000)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_a_handler_assigned_before_it_raised_is_stored(
+    data: GuardedDict, mirror: Mirror, large: bool
+) -> None:
+    """Given a handler that assigns the key which is being written, and raises, then its value is
+    there when that has come out of the assignment."""
+    data["key"] = data["key"] = b"x" * 9_000 if large else [0]
+
+    def handler() -> None:
+        data["key"] = data["new"] = [3]
+        raise Alarmed
+
+    function = SharedStore._write if large else SharedStore.overwrite
+    with pytest.raises(Alarmed):
+        in_the_midst(data, handler, b"y" * 9_000 if large else [1], function)
+    assert dict(rescued(mirror)) == dict(data) == {"key": [3], "new": [3]}
+    assert mirror.damaged == 0
 
 
 @pytest.mark.parametrize("large", [False, True])

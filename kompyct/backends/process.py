@@ -141,7 +141,9 @@ class ProcessBackend:
         child = Child(next(self._numbers), self._watch_writing)
         with self._mutex:
             if self._closed:
-                child.let_go()
+                child.be_gone()
+                child.discard()
+                child.finish()
                 raise ProcessStartError(f"system {self._name!r} has ended; it starts no child")
             if self._thread is None:
                 # A daemon that lives until the end of the system: the children end with the

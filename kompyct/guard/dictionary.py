@@ -91,8 +91,8 @@ class GuardedDict(MutableMapping[Any, Any]):
             # The value before was small. As it is copied anyway, buffers need not be put beside.
             try:
                 data = dumps(value, 5)
-            except Exception:
-                parts = (codecs.by_cloudpickle(value),)
+            except Exception as error:
+                parts = (codecs.by_cloudpickle(value, error),)
             else:
                 if self._overwrite(key, slot, data, self._given):
                     return

@@ -129,7 +129,7 @@ class SharedStore(MutableMapping[Any, bytes]):
                 self._write_marked(slot, parts)
         finally:
             self._busy = False
-        self.let_through()
+            self.let_through()
 
     def _is_interrupted(self) -> bool:
         """Whether this is a handler of a signal, in the middle of another write."""
@@ -176,9 +176,9 @@ class SharedStore(MutableMapping[Any, bytes]):
                 given.pop(key, None)
         finally:
             self._inside = None
-        if self._deferred:
-            with self.lock:
-                self.let_through()
+            if self._deferred:
+                with self.lock:
+                    self.let_through()
         return True
 
     def let_through(self) -> None:
@@ -266,6 +266,11 @@ class SharedStore(MutableMapping[Any, bytes]):
         KEY.pack_into(buffer, at + KEY_AT, place[0], len(name), crc32(name), order)
         self.slots[key] = slot
         try:
+            length = sum(map(len, parts))
+            if length <= SMALL:  # so that from now on it can be written in place
+                header, _, mark, _ = slot.halves[0]
+                offset, capacity = self._place(length)
+                slot.halves[0] = header, offset, mark, capacity
             self._write(slot, parts)
         except BaseException:
             if not self._buffer[at]:

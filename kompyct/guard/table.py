@@ -8,8 +8,8 @@ the other, and then makes it live by one byte, so that no death leaves a part of
 
     entry    0    the commit mark: 0 free, 1 or 2 the half that is live
              8    the key: offset 8, length 4, CRC-32 4, order 8
-             32   half 1 ┐  offset, length, sequence 8 each; the checksum of these and, up to
-             64   half 2 ┘  SMALL bytes, of the data: Adler-32 from the hash of the three on
+             32   half 1 ┐  offset, length, sequence 8 each; the checksum of these; up to
+             64   half 2 ┘  SMALL bytes, of the data too: Adler-32 begun with their hash
 
 All numbers are little-endian. The writer alone knows what is free; it keeps that to itself, since
 nothing has to be freed in the memory of the dead.

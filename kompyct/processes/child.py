@@ -68,7 +68,7 @@ class Child:
         self.pidfd: int | None = None
         self.exit: ProcessExit | None = None
         self.start_error: ProcessStartError | None = None
-        self.is_unused = False  # whether it was made ahead, and waits to serve an incarnation
+        self.was_made_ahead = False  # whether it was there before somebody needed it
         self.is_gone = False  # whether its pidfd says so
         self.closed = False  # whether what is held of it has been let go
         self.is_discarded = False  # whether nobody looks at the shared memory any more

@@ -75,6 +75,8 @@ def status_of_zombie(pid: int) -> int | None:
     So is an exit with code 0: the kernel says 0 as well to whom it does not want to tell.
     """
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None  # that of another namespace, where other processes have these numbers
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read(4096).rpartition(b") ")[2].split()  # from the third one on
     except OSError:

@@ -50,7 +50,7 @@ class Spare:
         if child.is_over:  # somebody has killed it
             child.discard()
             return None
-        child.is_unused = True
+        child.was_made_ahead = True
         return child
 
     def want(self) -> None:

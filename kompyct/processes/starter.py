@@ -163,6 +163,8 @@ class Zygote:
         """End the zygote, and with it all its children."""
         if self._connection is not None and self._process is not None:
             # It reaps what it was told to before it reads the end: whoever inherits them may not.
+            self._connection.settimeout(LAST_ORDERS)
+            self._send()
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
             with suppress(subprocess.TimeoutExpired):
@@ -180,7 +182,7 @@ class Zygote:
             packet, descriptors = self._unsent[0]
             try:
                 socket.send_fds(self._connection, [packet], descriptors)
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 return
             except OSError:  # it has just died: that is read soon
                 return

@@ -47,6 +47,9 @@ FORK, REAP, TELL_END = b"f", b"r", b"t"
 ORDER = struct.Struct("<cQ")
 """Kind, and number of the child."""
 
+RETRY = 0.1
+"""Seconds until the next try to reap what another process has still to look at."""
+
 MAX_PACKET = 1 << 16
 MAX_DESCRIPTORS = 8
 
@@ -174,6 +177,8 @@ class _Zygote:
         self._lifeline = lifeline
         self._pid = os.getpid()
         self._pids: dict[int, int] = {}  # of the children that were not reaped, by number
+        # Ordered to be reaped, and whether to tell; their tracers, as a debugger, have them still.
+        self._held: dict[int, bool] = {}
         # Were it ignored, they would be gone before they are reaped.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -184,7 +189,12 @@ class _Zygote:
 
     def _obey(self) -> bool:
         try:
+            self._connection.settimeout(RETRY if self._held else None)
             data, descriptors = receive(self._connection, MAX_DESCRIPTORS)
+        except TimeoutError:
+            for number, tell in tuple(self._held.items()):
+                self._reap(number, tell=tell)
+            return True
         except OSError:
             return False
         if not data:
@@ -221,7 +231,13 @@ class _Zygote:
         _serve(self._entry, [*descriptors, self._lifeline])
 
     def _reap(self, number: int, *, tell: bool) -> None:
-        pid, status = os.waitpid(self._pids.pop(number), 0)  # it has ended: its pidfd says so
+        """Reap a child whose pidfd says that it has ended."""
+        pid, status = os.waitpid(self._pids[number], os.WNOHANG)
+        if not pid:
+            self._held[number] = tell
+            return
+        del self._pids[number]
+        self._held.pop(number, None)
         if tell:
             self._tell(PACKET.pack(ENDED, number, pid, status))
 

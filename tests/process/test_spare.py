@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 from typing import Any
@@ -83,7 +85,7 @@ def test_a_child_that_dies_before_it_is_used_is_replaced(make_bench: Any, what: 
     if what == "spare":
         creating = threading.Thread(target=lambda: made.append(bench.started(2)), daemon=True)
         creating.start()
-        bench.until(lambda: spare.is_unused)
+        bench.until(lambda: spare.was_made_ahead)
         go_on.set()
         creating.join(LIMIT)
         assert do(made[0], components.pid) != spare.pid
@@ -130,7 +132,7 @@ def test_a_kill_while_the_spare_child_does_not_answer_is_no_reason_for_another(
     armed.open()
     os.kill(spare.pid, signal.SIGSTOP)
     os.kill(do(ref, components.pid), signal.SIGKILL)
-    bench.until(lambda: spare.is_unused)
+    bench.until(lambda: spare.was_made_ahead)
     bench.system.kill(ref, brutal=True).result(LIMIT)
     assert not reached.is_open
 
@@ -157,3 +159,34 @@ def test_how_a_process_ended_can_be_read_of_its_zombie(code: int, told: int | No
     finally:
         os.waitpid(pid, 0)
     assert status_of_zombie(pid) is None
+
+
+TRACER = """
+import ctypes, sys
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+PTRACE_SEIZE = 0x4206
+print(ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_debugger_that_holds_the_dead_does_not_hold_up_the_living(make_bench: Any) -> None:
+    """ptrace(2): a traced process that has ended is its tracer's until that waits for it. Given a
+    component that dies so, then others are made as ever, and nobody else loses its process."""
+    bench = make_bench()
+    ref, other = bench.started(1), bench.started(2)
+    pid, own = do(ref, components.pid), do(other, components.pid)
+    with subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as tracer:
+        assert tracer.stdout is not None
+        if tracer.stdout.readline() != b"0\n":
+            pytest.skip("this user may not trace")
+        os.kill(pid, signal.SIGKILL)
+        bench.ended(ref)
+        for number in range(3):
+            assert do(bench.started(number), components.pid) > 0
+        assert do(other, components.pid) == own
+        tracer.kill()
+    bench.until(lambda: not os.path.exists(f"/proc/{pid}"))
