@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -48,6 +49,9 @@ DEAF = 10.0
 
 CRASH_LOOK = 0.002
 """Seconds between two looks at what a child writes that crashes."""
+
+RESERVED = 24
+"""Descriptors that are not for a spare child: what three children need."""
 
 UNREACHABLE = 0.5
 """Seconds a child may live on after it has closed its connection."""
@@ -141,9 +145,7 @@ class ProcessBackend:
         child = Child(next(self._numbers), self._watch_writing)
         with self._mutex:
             if self._closed:
-                child.be_gone()
-                child.discard()
-                child.finish()
+                _throw_away(child)
                 raise ProcessStartError(f"system {self._name!r} has ended; it starts no child")
             if self._thread is None:
                 # A daemon that lives until the end of the system: the children end with the
@@ -271,10 +273,17 @@ class ProcessBackend:
         self._hear_starter(None, 0)
 
     def _spare_child(self) -> Child | None:
-        """A child for later; only of a zygote, which makes it without loading anything."""
+        """A child for later; only of a zygote, which makes it without loading anything.
+
+        There is none where descriptors run out: they are for those who need a child now.
+        """
         if not self._starter.is_ready:
             return None
         child = Child(next(self._numbers), self._watch_writing)
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if child.connection.fileno() > most - RESERVED:  # the lowest that were free
+            _throw_away(child)
+            return None
         self._start(child)
         return child
 
@@ -409,6 +418,13 @@ class ProcessBackend:
         self._poll.close()
         self._bell.close()
         self._ring.close()
+
+
+def _throw_away(child: Child) -> None:
+    """Close all of a child that was not started."""
+    child.be_gone()
+    child.discard()
+    child.finish()
 
 
 def _ends_with_ask(box: Any) -> bool:

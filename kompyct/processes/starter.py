@@ -7,8 +7,10 @@ must live as long as the children may: they end when it does.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -192,15 +194,24 @@ class Zygote:
         kind, number, first, second = PACKET.unpack(data)
         if kind == STARTED:
             self._waiting.pop(number, None)
-            self._living.add(number)
-            self._news.append(Started(number, first, descriptors[0]))
+            if descriptors:
+                self._living.add(number)
+                self._news.append(Started(number, first, descriptors[0]))
+            else:  # its pidfd came, and there was no descriptor left for it
+                os.kill(first, signal.SIGKILL)  # it is that process: nobody has reaped it
+                self._order(REAP, number)
+                self._news.append(self._failed(number, errno.EMFILE))
         elif kind == ENDED:
             self._living.discard(number)
             self._news.append(Ended(number, second))
         elif kind == FAILED:
             self._waiting.pop(number, None)
-            error = f"no child process could be made: {os.strerror(first)}"
-            self._news.append(Failed(number, ProcessStartError(error)))
+            self._news.append(self._failed(number, first))
+
+    @staticmethod
+    def _failed(number: int, code: int) -> Failed:
+        error = f"no child process could be made: {os.strerror(code)}"
+        return Failed(number, ProcessStartError(error))
 
     def _lose(self, text: str | None, *, is_threaded: bool = False) -> None:
         assert self._connection is not None
