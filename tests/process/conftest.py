@@ -64,7 +64,7 @@ def new_name() -> str:
     return f"holder {next(_numbers)}"
 
 
-def spare_of(bench: ProcessBench) -> Any:
+def spare_of(bench: Bench) -> Any:
     """Wait for the spare child, and until it has rehearsed."""
     backend = bench.system._runtime.backend_of("process")
     bench.until(lambda: backend._spare._child is not None)
