@@ -360,6 +360,35 @@ class Alarmed(Exception):
     """What a handler raises."""
 
 
+def test_a_handler_in_the_midst_of_a_deletion_comes_after_it(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given a handler of a signal that assigns the key that is being deleted, then that is done
+    afterwards; what the key had is not used again while it still counts."""
+    data["key"] = data["key"] = [0]
+    done: list[str] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code is SharedStore.__delitem__.__code__:
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if event == "line" and "del self.slots" in text and not done:
+                done.append(text)
+                sys.settrace(None)
+                data["key"] = [1]
+            return trace
+        return None
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        del data["key"]
+    finally:
+        sys.settrace(None)
+    assert done
+    assert dict(rescued(mirror)) == dict(data) == {"key": [1]}
+    data["more"] = [2]
+    assert dict(rescued(mirror)) == dict(data) == {"key": [1], "more": [2]}
+
+
 class Interrupted:
     """Is interrupted by SIGALRM the first time that it is pickled."""
 

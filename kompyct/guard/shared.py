@@ -66,7 +66,7 @@ class SharedStore(MutableMapping[Any, bytes]):
         self.slots: dict[Any, Slot] = {}
         self._free: list[int] = []  # entries
         self._sequence = 0
-        self._busy = False  # in `put`
+        self._busy = False  # in `put`, or while something is deleted
         self._under_way: list[Slot] = []  # what `put` is writing, and handlers in the midst of it
         self._deferred: list[tuple[Any, Sequence[Bytes] | None]] = []  # None to delete
         self._owner = get_ident()  # the thread that may go without the lock
@@ -92,12 +92,17 @@ class SharedStore(MutableMapping[Any, bytes]):
         if self._is_interrupted():
             self._deferred.append((key, None))
             return
-        slot.limit = 0
-        self._buffer[slot.at] = 0  # first: what follows is for the writer only
-        del self.slots[key]
-        for place in (slot.key, *((half[1], half[3]) for half in slot.halves)):
-            self._places.give_back(place)
-        self._free.append(slot.at)
+        self._busy = True
+        try:
+            slot.limit = 0
+            self._buffer[slot.at] = 0  # first: what follows is for the writer only
+            del self.slots[key]
+            for place in (slot.key, *((half[1], half[3]) for half in slot.halves)):
+                self._places.give_back(place)
+            self._free.append(slot.at)
+        finally:
+            self._busy = False
+            self.let_through()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.slots)
