@@ -37,8 +37,8 @@ LAYERS = (
     "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "
     "fork.safety fork.terminal "
     "guard guard.application guard.arrays guard.autosave guard.dictionary guard.handed "
-    "guard.keeping guard.mirror guard.program guard.recovery guard.relaying guard.shared "
-    "guard.table guard.watching "
+    "guard.keeping guard.mirror guard.places guard.program guard.recovery guard.relaying "
+    "guard.shared guard.table guard.watching "
     "limits limits.given limits.guard limits.ladder limits.memory limits.times",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
@@ -94,7 +94,6 @@ LONGER = {
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (445, "the thread that looks after children, and all it may hear"),
     "codecs": (370, "the one owner of cloudpickle, with all that is made by it"),
-    "guard.shared": (365, "writes, with a lock and without, and what interrupts them, are one"),
     "processes.starter": (340, "two ways to have children made, and what is told of each"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (390, "the loop, and its three faces: runner, backend, clock"),

@@ -15,6 +15,7 @@ from threading import RLock, get_ident
 from typing import Any
 from zlib import adler32, crc32
 
+from kompyct.guard.places import Place, Places
 from kompyct.guard.table import (
     CODE,
     CODE_AT,
@@ -22,7 +23,6 @@ from kompyct.guard.table import (
     ENTRY_BYTES,
     HALF,
     HALVES_AT,
-    HEADER_BYTES,
     KEY,
     KEY_AT,
     MASK,
@@ -33,12 +33,10 @@ from kompyct.guard.table import (
 )
 from kompyct.processes.memory import Block
 
-_LEAST = 64  # bytes of a place; places lie at multiples of it, as arrays like it
 _LARGE = 1 << 16  # bytes of a place from which on one that is far too large is given back
 _POLL = 0.0001  # seconds between two looks whether another thread has written what it began
 _pack_half = HALF.pack_into
 
-_Place = tuple[int, int]  # offset and capacity
 # Where its header is, offset, the mark that makes it live, and capacity; in one object, so that an
 # interrupt cannot part them.
 _Half = tuple[int, int, int, int]
@@ -62,7 +60,7 @@ class SharedStore(MutableMapping[Any, bytes]):
         self.pid = os.getpid()
         self.lock = RLock()  # entered again by handlers of signals
         self._buffer = block.buffer
-        self._places = _Places(block)
+        self._places = Places(block)
         self.slots: dict[Any, Slot] = {}
         self._free: list[int] = []  # entries
         self._sequence = 0
@@ -282,7 +280,7 @@ class SharedStore(MutableMapping[Any, bytes]):
                 del self.slots[key]
             raise
 
-    def _place(self, length: int) -> _Place:
+    def _place(self, length: int) -> Place:
         place = self._places.take(length)
         self._buffer = self.block.buffer
         return place
@@ -308,7 +306,7 @@ class Slot:
 
     __slots__ = ("at", "halves", "key", "limit")
 
-    def __init__(self, at: int, key: _Place) -> None:
+    def __init__(self, at: int, key: Place) -> None:
         self.at = at
         self.key = key
         self.halves: list[_Half] = [
@@ -330,35 +328,3 @@ class _NotAlone:
         store = self._store()
         if store is not None:
             store._alone = 0
-
-
-class _Places:
-    """What is free in a block, by size: powers of two."""
-
-    def __init__(self, block: Block) -> None:
-        self._block = block
-        self._end = HEADER_BYTES
-        self._free: dict[int, list[int]] = {}
-
-    def take(self, length: int) -> _Place:
-        """A place for `length` bytes."""
-        capacity = max(_LEAST, 1 << (length - 1).bit_length()) if length else _LEAST
-        free = self._free.get(capacity)
-        if free:
-            return free.pop(), capacity
-        return self.never_used(capacity), capacity
-
-    def give_back(self, place: _Place) -> None:
-        """Let it be taken again, if it is one: a half that was never used has none."""
-        offset, capacity = place
-        if capacity:
-            self._free.setdefault(capacity, []).append(offset)
-
-    def never_used(self, length: int) -> int:
-        """The offset of a place that is all zeros."""
-        size = -(-length // _LEAST) * _LEAST
-        if self._end + size > self._block.size:
-            self._block.grow(max(self._end + size, 2 * self._block.size))
-        offset = self._end
-        self._end += size
-        return offset
