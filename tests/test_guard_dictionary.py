@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import numpy as np
@@ -21,6 +22,7 @@ from kompyct.errors import ArgumentError, ArgumentTypeError, GuardError, Snapsho
 from kompyct.guard import GuardedDict, LostChangeWarning
 from kompyct.guard.handed import REMEMBERED
 from kompyct.guard.mirror import Mirror, SavedStore
+from kompyct.guard.places import Places
 from kompyct.guard.shared import SharedStore
 from kompyct.processes.memory import HAS_MEMFD
 from tests.harness.guarded import MUTANTS_IN_PLACE
@@ -366,27 +368,49 @@ def test_a_handler_in_the_midst_of_a_deletion_comes_after_it(
     """Given a handler of a signal that assigns the key that is being deleted, then that is done
     afterwards; what the key had is not used again while it still counts."""
     data["key"] = data["key"] = [0]
-    done: list[str] = []
+    with at_line(SharedStore.__delitem__, "del self.slots", lambda: data.update(key=[1])):
+        del data["key"]
+    assert dict(rescued(mirror)) == dict(data) == {"key": [1]}
+    data["more"] = [2]
+    assert dict(rescued(mirror)) == dict(data) == {"key": [1], "more": [2]}
+
+
+def test_a_handler_in_the_midst_of_making_room_for_an_array_gets_other_memory(
+    data: GuardedDict, mirror: Mirror
+) -> None:
+    """Given a handler of a signal that assigns a new key while an array gets its memory, then
+    what is written into one is not in the other."""
+    with at_line(Places.never_used, "self._end += size", lambda: data.update(key=[1])):
+        array = data.array("array", 8)
+    array[:] = 7.0
+    found = rescued(mirror)
+    assert found["key"] == data["key"] == [1]
+    assert list(found["array"]) == [7.0] * 8
+
+
+@contextmanager
+def at_line(
+    function: Callable[..., object], text: str, action: Callable[[], object]
+) -> Iterator[None]:
+    """Within, call `action` once before the line of `function` that has `text`."""
+    done: list[bool] = []
 
     def trace(frame: FrameType, event: str, _: object) -> object:
-        if frame.f_code is SharedStore.__delitem__.__code__:
-            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-            if event == "line" and "del self.slots" in text and not done:
-                done.append(text)
+        if frame.f_code is function.__code__:
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if event == "line" and text in line and not done:
+                done.append(True)
                 sys.settrace(None)
-                data["key"] = [1]
+                action()
             return trace
         return None
 
     sys.settrace(trace)  # type: ignore[arg-type]
     try:
-        del data["key"]
+        yield
     finally:
         sys.settrace(None)
     assert done
-    assert dict(rescued(mirror)) == dict(data) == {"key": [1]}
-    data["more"] = [2]
-    assert dict(rescued(mirror)) == dict(data) == {"key": [1], "more": [2]}
 
 
 class Interrupted:

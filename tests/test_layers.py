@@ -94,6 +94,7 @@ LONGER = {
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (445, "the thread that looks after children, and all it may hear"),
     "codecs": (370, "the one owner of cloudpickle, with all that is made by it"),
+    "guard.shared": (345, "writes, with a lock and without, and what interrupts them, are one"),
     "processes.starter": (340, "two ways to have children made, and what is told of each"),
     "far": (450, "refs, system and log of the other side: each a few lines"),
     "inside": (390, "the loop, and its three faces: runner, backend, clock"),

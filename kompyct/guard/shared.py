@@ -64,7 +64,7 @@ class SharedStore(MutableMapping[Any, bytes]):
         self.slots: dict[Any, Slot] = {}
         self._free: list[int] = []  # entries
         self._sequence = 0
-        self._busy = False  # in `put`, or while something is deleted
+        self._busy = False  # while something is put, deleted, or given room
         self._under_way: list[Slot] = []  # what `put` is writing, and handlers in the midst of it
         self._deferred: list[tuple[Any, Sequence[Bytes] | None]] = []  # None to delete
         self._owner = get_ident()  # the thread that may go without the lock
@@ -217,8 +217,14 @@ class SharedStore(MutableMapping[Any, bytes]):
         Raises:
             OSError: there is no memory for it.
         """
-        offset = self._places.never_used(length)
-        self._buffer = self.block.buffer
+        before, self._busy = self._busy, True
+        try:
+            offset = self._places.never_used(length)
+            self._buffer = self.block.buffer
+        finally:
+            self._busy = before
+        if not before:
+            self.let_through()
         return offset, self._buffer[offset : offset + length]
 
     def leave_code(self, code: int) -> None:
