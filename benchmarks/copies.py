@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
-from statistics import median
 from time import perf_counter_ns
 
+from benchmarks import alone
 from benchmarks.measure import check
 from benchmarks.plan import MILLISECONDS, Case, Group, Row, at_most
 from kompyct.fork import process_snapshot
 
-CASE_TIMEOUT = 120.0  # seconds
 _ROUNDS = 21
 _MEGABYTE = 2**20
 _OBJECT_BYTES = 96
@@ -39,18 +36,16 @@ def _by_snapshot() -> int | None:
 WAYS: Mapping[str, Callable[[], int | None]] = {"kompyct": _by_snapshot, "os.fork": _by_fork}
 
 
-def round_trip(way: str, size: int) -> Mapping[str, float]:
+def round_trips(size: int) -> Mapping[str, float]:
     """What `measure` says in a process without the threads that other cases' packages start."""
-    command = [sys.executable, "-m", "benchmarks.copies", way, str(size)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=CASE_TIMEOUT)
-    return {"p50": float(done.stdout)}
+    return alone.median_ms(__name__, size)
 
 
-def measure(way: str, size: int) -> float:
-    """The median time in ms until the original goes on, the copy having ended at once.
+def measure(size: int) -> Mapping[str, list[int]]:
+    """The times in ns until the original goes on, the copy having ended at once.
 
     The process holds `size` MB, a quarter of it in small objects. Both ways are gone by turns in
-    it, so that what the one does to its memory would show in the other; one is told.
+    it, so that what the one does to its memory would show in the other.
     """
     gc.disable()  # while the objects are made: they are not garbage
     objects = [[number] for number in range(size * _MEGABYTE // 4 // _OBJECT_BYTES)]
@@ -64,7 +59,7 @@ def measure(way: str, size: int) -> float:
             times[name].append(perf_counter_ns() - start)
             check(1 if code == 0 else 0, 1)
     check(len(objects) > 0 and len(rest) > 0, True)
-    return median(times[way]) / 1e6
+    return times
 
 
 GROUP = Group(
@@ -74,15 +69,15 @@ GROUP = Group(
             "copy",
             "process snapshot and back, 1 GB resident",
             "copy",
-            "p50",
+            None,
             MILLISECONDS,
             ("kompyct",),
             ("os.fork",),
             (at_most(1.2, "kompyct", "os.fork"),),
         ),
     ),
-    {f"copy/{way}": Case(partial(round_trip, way), 1024) for way in WAYS},
+    {"copy": Case(round_trips, 1024)},
 )
 
 if __name__ == "__main__":
-    print(measure(sys.argv[1], int(sys.argv[2])))
+    alone.tell(measure(int(sys.argv[1])))

@@ -6,16 +6,18 @@ Each case has a folder of its own, on the disk that the command line was given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from benchmarks.folders import a_folder
-from benchmarks.measure import rate, state_of, values_of, wait_for
+from benchmarks.measure import rates_by_turns, state_of, values_of, wait_for
 from benchmarks.peers import atomic_stores, bare_files, sqlite_rows
-from benchmarks.plan import PER_SECOND, Case, Row, at_least
+from benchmarks.plan import PER_SECOND, Case, PeerMissingError, Row, at_least
 from kompyct import Component, ComponentSystem, FaultContext, RecoveryHandler
 from kompyct.store import open_store
 
@@ -24,22 +26,39 @@ Kind = Literal["thread", "pool"]
 COMPONENTS = 64
 """How many save at once."""
 
-SMALL = 100
-BIG = 1_000_000
-"""Bytes of a value that is committed."""
+
+def _committer(folder: Path, value_bytes: int) -> Callable[[], None]:
+    store = open_store(folder / "value", format="pickle")
+    values = cycle(values_of(value_bytes))
+
+    def commit() -> None:
+        store.value = next(values)
+        store.commit()
+
+    return commit
 
 
-def commit(size: int, value_bytes: int) -> Mapping[str, float]:
-    """Commits a second of a value in a file, a new one each time; of bytes, pickled."""
+_COMMITTERS: Mapping[str, Callable[[Path, int], Callable[[], None]]] = {
+    "kompyct": _committer,
+    "atomic_store": atomic_stores.committer,
+    "careful rename": bare_files.renamer,
+    "SQLite": sqlite_rows.committer,
+    "disk": bare_files.in_place,
+}
+
+
+def commits(size: int, value_bytes: int) -> Mapping[str, float]:
+    """Commits a second of a value in a file, a new one each time; of bytes, pickled.
+
+    Each way has a folder of its own beside the others'.
+    """
+    calls = {}
     with a_folder() as folder:
-        store = open_store(folder / "value", format="pickle")
-        values = cycle(values_of(value_bytes))
-
-        def commit() -> None:
-            store.value = next(values)
-            store.commit()
-
-        return {"rate": rate(commit, size)}
+        for name, committer in _COMMITTERS.items():
+            (own := folder / name).mkdir()
+            with suppress(PeerMissingError):
+                calls[name] = committer(own, value_bytes)
+        return rates_by_turns(calls, size)
 
 
 class _DurableSaver(Component[int]):
@@ -84,29 +103,15 @@ def durable(kind: Kind, size: int, components: int) -> Mapping[str, float]:
         return {"rate": each * components / elapsed}
 
 
-def _commit_cases(label: str, value_bytes: int, size: int) -> dict[str, Case]:
-    twins = {
-        "kompyct": commit,
-        "atomic_store": atomic_stores.commit,
-        "careful rename": bare_files.rename,
-        "SQLite": sqlite_rows.commit,
-        "disk": bare_files.in_place,
-    }
-    return {
-        f"commit-{label}/{name}": Case(partial(twin, value_bytes=value_bytes), size, turns=10)
-        for name, twin in twins.items()
-    }
-
-
 def _commit_row(label: str, what: str) -> Row:
     return Row(
         f"commit-{label}",
         f"atomic commit, {what}",
         f"commit-{label}",
-        "rate",
+        None,
         PER_SECOND,
         ("kompyct",),
-        ("atomic_store", "careful rename", "SQLite", "disk"),
+        tuple(name for name in _COMMITTERS if name != "kompyct"),
         (at_least(1.0, "kompyct", "atomic_store"), at_least(0.95, "kompyct", "careful rename")),
     )
 
@@ -114,8 +119,8 @@ def _commit_row(label: str, what: str) -> Row:
 _SAVERS = {"components": COMPONENTS}
 
 CASES: Mapping[str, Case] = {
-    **_commit_cases("100B", SMALL, 2_000),
-    **_commit_cases("1MB", BIG, 600),
+    "commit-100B": Case(partial(commits, value_bytes=100), 2_000),
+    "commit-1MB": Case(partial(commits, value_bytes=1_000_000), 600),
     "durable/thread": Case(partial(durable, "thread", **_SAVERS), 20_000, least=COMPONENTS),
     "durable/pool": Case(partial(durable, "pool", **_SAVERS), 20_000, least=COMPONENTS),
     "durable/atomic_store": Case(partial(atomic_stores.durable, **_SAVERS), 2_000),

@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
@@ -38,6 +38,26 @@ def rate(call: Callable[[], object], count: int) -> float:
     for _ in range(count):
         call()
     return count / (perf_counter() - start)
+
+
+def rates_by_turns(
+    calls: Mapping[str, Callable[[], object]], count: int, block: int = 10
+) -> dict[str, float]:
+    """How often a second each of `calls` can be made: `count` times, `block` at a turn.
+
+    For what waits for a disk, which is faster for a second and slower for the next: short turns
+    share that out. One turn of each comes before, to warm up.
+    """
+    seconds = dict.fromkeys(calls, 0.0)
+    turns = max(count // block, 1)
+    for turn in range(turns + 1):
+        for name, call in calls.items():
+            start = perf_counter()
+            for _ in range(block):
+                call()
+            if turn:
+                seconds[name] += perf_counter() - start
+    return {name: turns * block / taken for name, taken in seconds.items()}
 
 
 def check(handled: int, expected: int) -> None:

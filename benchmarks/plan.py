@@ -26,19 +26,16 @@ class Case:
         size: how many messages, components or faults; a round of a few seconds at most.
         least: the size below which it would measure nothing.
         max_repeats: repeats at most, for what takes long.
-        turns: into how many each repeat is divided, for what the disk is in: it is now faster,
-            now slower, for a second or two, which several short turns share out evenly.
     """
 
     measure: Callable[[int], Mapping[str, float]]
     size: int
     least: int = 20
     max_repeats: int = 1_000
-    turns: int = 1
 
     def scaled(self, scale: float) -> int:
-        """The size of one turn, times `scale`."""
-        return max(self.least, round(self.size * scale / self.turns))
+        """The size times `scale`."""
+        return max(self.least, round(self.size * scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,10 @@ class Row:
     Attributes:
         name: for `--only`.
         what: in words.
-        experiment: its cases are called `experiment/label`.
-        quantity: which of the cases' quantities; they are in `unit`.
+        experiment: its cases are called `experiment/label`; without `quantity` it is the one
+            case, which goes all ways by turns in one process.
+        quantity: which of the cases' quantities; None if each label is a quantity of the one
+            case. They are in `unit`.
         cases: the labels of kompyct's cases.
         peers: the labels of the others.
     """
@@ -74,7 +73,7 @@ class Row:
     name: str
     what: str
     experiment: str
-    quantity: str
+    quantity: str | None
     unit: str
     cases: tuple[str, ...]
     peers: tuple[str, ...] = ()
@@ -82,6 +81,8 @@ class Row:
 
     def case_names(self) -> tuple[str, ...]:
         """The full names of its cases, in the order in which they are run."""
+        if self.quantity is None:
+            return (self.experiment,)
         return tuple(f"{self.experiment}/{label}" for label in (*self.cases, *self.peers))
 
 

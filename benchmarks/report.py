@@ -45,8 +45,11 @@ def lines(row: Row, samples: Samples) -> list[Line]:
 
 
 def _median(samples: Samples, row: Row, label: str) -> float | None:
-    quantities = samples.get(f"{row.experiment}/{label}")
-    return median(quantities[row.quantity]) if quantities else None
+    if row.quantity is None:
+        series = (samples.get(row.experiment) or {}).get(label)
+    else:
+        series = (samples.get(f"{row.experiment}/{label}") or {}).get(row.quantity)
+    return median(series) if series else None
 
 
 def table(

@@ -34,8 +34,6 @@ def run(
 ) -> Samples:
     """Run all cases of `rows`, those of one experiment in turn, `repeats` times over.
 
-    A case of several turns is run as many times more, with as much less each time.
-
     Args:
         scale: by which sizes are multiplied.
         folder: where the cases make their files.
@@ -49,10 +47,9 @@ def run(
     for experiment, names in _experiments(rows):
         progress(experiment)
         cases = {name: find_case(name) for name in names}
-        for turn in range(repeats * max(case.turns for case in cases.values())):
+        for turn in range(repeats):
             for name, case in cases.items():
-                most = min(repeats, case.max_repeats) * case.turns
-                if turn >= most or (turn and samples[name] is None):
+                if turn >= case.max_repeats or (turn and samples[name] is None):
                     continue
                 quantities = _run_case(name, case.scaled(scale), cpu, folder)
                 if quantities is None:

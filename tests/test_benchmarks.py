@@ -6,16 +6,18 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 
 import pytest
 
-from benchmarks import alone, runner
+from benchmarks import alone
 from benchmarks.__main__ import main
 from benchmarks.folders import file_system_of
 from benchmarks.groups import GROUPS, ROWS, find_case
-from benchmarks.plan import MICROSECONDS, PER_SECOND, Case, Row, at_least, at_most
+from benchmarks.measure import rates_by_turns
+from benchmarks.plan import MICROSECONDS, PER_SECOND, Row, at_least, at_most
 from benchmarks.report import lines, show, table, write_between_marks
 from benchmarks.runner import Samples
 from benchmarks.stamps import Stamp, new_stamp
@@ -71,41 +73,31 @@ def test_chosen_rows_are_measured_and_written_as_json(
     assert "fan-out to 100 and fan-in" in capsys.readouterr().out
 
 
-def test_a_case_of_several_turns_is_run_as_often_with_as_much_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By hand: five turns of two repeats are ten runs of each case, one after the other, each of
-    a fifth of the size; a peer that is missing is asked once."""
-    cases = {
-        "a/ours": Case(lambda size: {}, 1_000, turns=5),
-        "a/theirs": Case(lambda size: {}, 60),
-    }
-    ran: list[tuple[str, int]] = []
+def test_calls_by_turns_are_all_made_as_often() -> None:
+    """By hand: twenty calls in blocks of five are four turns, after one turn to warm up."""
+    made: list[str] = []
+    rates = rates_by_turns({name: partial(made.append, name) for name in "ab"}, 20, block=5)
+    assert made == [*"aaaaabbbbb"] * 5
+    assert set(rates) == {"a", "b"}
+    assert min(rates.values()) > 0
 
-    def run_case(name: str, size: int, cpu: int | None, folder: Path) -> dict[str, float] | None:
-        ran.append((name, size))
-        return {"time": float(len(ran))} if name == "a/ours" else None
 
-    monkeypatch.setattr(runner, "find_case", cases.__getitem__)
-    monkeypatch.setattr(runner, "_run_case", run_case)
-    row = Row("a", "a", "a", "time", MICROSECONDS, ("ours",), ("theirs",))
-    samples = runner.run(
-        [row], repeats=2, scale=0.5, pinned=False, folder=tmp_path, progress=lambda name: None
-    )
-    assert ran == [("a/ours", 100), ("a/theirs", 30), *[("a/ours", 100)] * 9]
-    assert samples == {"a/ours": {"time": [1.0, *map(float, range(3, 12))]}, "a/theirs": None}
+def test_the_ways_of_one_case_are_compared_with_those_that_could_be_gone() -> None:
+    """Without a quantity the labels are the quantities of the experiment's one case."""
+    row = Row("a", "a", "a", None, PER_SECOND, ("ours",), ("theirs", "missing"))
+    assert row.case_names() == ("a",)
+    (line,) = lines(row, {"a": {"ours": [30.0, 20.0, 90.0], "theirs": [10.0]}})
+    assert (line.value, line.peers) == (30.0, {"theirs": 10.0, "missing": None})
 
 
 def test_what_is_on_the_disk_is_compared_with_every_peer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each row about files, encoding and compression has a figure of kompyct's and of each peer.
 
     The folder, which was given, is empty afterwards. On what file system it was is told.
     """
     pytest.importorskip("atomic_store", reason="the peer is not installed; `make` does that")
-    # One turn of each: how several are run is tested above.
-    monkeypatch.setattr(runner, "find_case", lambda name: replace(find_case(name), turns=1))
     names = ["commit-1MB", "durable", "encode-objects", "compress"]
     file = tmp_path / "figures.json"
     folder = tmp_path / "files"

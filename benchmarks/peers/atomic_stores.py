@@ -5,9 +5,10 @@ It is optional, and so imported only when it is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from benchmarks.folders import a_folder
@@ -22,18 +23,16 @@ def _module() -> Any:
         raise PeerMissingError("atomic_store") from error
 
 
-def commit(size: int, value_bytes: int) -> Mapping[str, float]:
-    """See `files.commit`."""
-    module = _module()
-    with a_folder() as folder:
-        store = module.open(str(folder / "value"), format="pickle")
-        values = cycle(values_of(value_bytes))
+def committer(folder: Path, value_bytes: int) -> Callable[[], None]:
+    """See `files.commits`."""
+    store = _module().open(str(folder / "value"), format="pickle")
+    values = cycle(values_of(value_bytes))
 
-        def commit() -> None:
-            store.value = next(values)
-            store.commit()
+    def commit() -> None:
+        store.value = next(values)
+        store.commit()
 
-        return {"rate": rate(commit, size)}
+    return commit
 
 
 def durable(size: int, components: int) -> Mapping[str, float]:

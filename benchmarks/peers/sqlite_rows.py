@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter
@@ -29,18 +29,15 @@ def _connect(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def commit(size: int, value_bytes: int) -> Mapping[str, float]:
-    """See `files.commit`: one row, replaced at each transaction."""
-    with a_folder() as folder:
-        connection = _connect(folder)
-        values = cycle(values_of(value_bytes))
+def committer(folder: Path, value_bytes: int) -> Callable[[], None]:
+    """See `files.commits`: one row, replaced at each transaction."""
+    connection = _connect(folder)
+    values = cycle(values_of(value_bytes))
 
-        def commit() -> None:
-            connection.execute(_SAVE, ("value", pickle.dumps(next(values), 5)))
+    def commit() -> None:
+        connection.execute(_SAVE, ("value", pickle.dumps(next(values), 5)))
 
-        figure = rate(commit, size)
-        connection.close()
-        return {"rate": figure}
+    return commit
 
 
 def one_writer(size: int, components: int) -> Mapping[str, float]:

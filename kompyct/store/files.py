@@ -470,10 +470,10 @@ def sync_above(path: str) -> None:
 
 
 def _open_folder(path: str, about: str) -> int | None:
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot sync folders
+    if _FOLDER is None:
         return None
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(path, _FOLDER)
     except OSError as error:
         raise translated(error, about, "open") from error
 
@@ -502,4 +502,7 @@ def flag(name: str) -> int:
     return int(getattr(os, name, 0))
 
 
+_FOLDER = (
+    os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if hasattr(os, "O_DIRECTORY") else None
+)  # Windows cannot sync folders
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flag("O_NOFOLLOW")
