@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import sys
-import threading
+from _thread import start_new_thread
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -46,21 +46,18 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def watch_end_of_file(descriptor: int) -> threading.Thread:
+def watch_end_of_file(descriptor: int) -> None:
     """End this process when the pipe whose other end only the parent holds reaches its end.
 
-    What is read from it is thrown away. The thread is a daemon. Should this process close the
-    descriptor, it goes on watching as long as the platform lets a reader that has begun; it never
-    ends a process merely because its descriptor is gone.
+    What is read from it is thrown away. Should this process close the descriptor, it goes on
+    watching as long as the platform lets a reader that has begun; it never ends a process merely
+    because its descriptor is gone. Nobody waits until the thread runs: the one before this process
+    may be dying on the CPU that it is to run on, which takes a millisecond.
 
     Args:
         descriptor: the reading end.
     """
-    watcher = threading.Thread(
-        target=_watch, args=(descriptor,), name="kompyct-parent-watch", daemon=True
-    )
-    watcher.start()
-    return watcher
+    start_new_thread(_watch, (descriptor,))
 
 
 def _watch(descriptor: int) -> None:
