@@ -36,7 +36,7 @@ from kompyct.processes.board import (
     TAKEN,
 )
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import WINDOW, Making, PortEvent
+from kompyct.processes.protocol import WINDOW, Making, Place, PortEvent
 from kompyct.processes.travel import pack_exception
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
@@ -67,14 +67,14 @@ class ChildCell(Cell):
         "ordered", "pausing",
     )  # fmt: skip
 
-    def __init__(self, runtime: ChildRuntime, making: Making) -> None:
+    def __init__(self, runtime: ChildRuntime, place: Place) -> None:
         loop = runtime.clock
-        self._path = making.path
+        self._path = place.path
         Cell.__init__(
             self,
             runtime,  # type: ignore[arg-type]  # as much of one as a cell needs
-            making.id,
-            making.name,
+            place.id,
+            place.name,
             None,
             loop,
             runtime.options,
@@ -88,20 +88,20 @@ class ChildCell(Cell):
         self.is_limited = runtime.options.has_limits
         self._handling: Handling | None = None  # what is in hand, if there are limits
         self._kind = EXCEPTION  # of a fault
-        self.incarnation = making.incarnation
-        self.active_period = making.active_period
-        self.handled = making.position
         self.box = FarBox(runtime.parent, self.id, self.path)
-        self.stored = _SharedSaves(loop, self.path, has_store=making.has_store)  # type: ignore[assignment]
-        loop.board.numbers[POSITION] = self.handled
+        self.stored = _SharedSaves(loop, self.path, has_store=place.has_store)  # type: ignore[assignment]
 
     @property
     def path(self) -> str:
         """Where the component stands in its system; those above it are not in this process."""
         return self._path
 
-    def begin(self, factory: Callable[[], Component[Any]]) -> None:
+    def begin(self, making: Making, factory: Callable[[], Component[Any]]) -> None:
         """Make the component."""
+        self.incarnation = making.incarnation
+        self.active_period = making.active_period
+        self.handled = making.position
+        self.loop.board.numbers[POSITION] = self.handled
         self.component = self.make(factory)
 
     def obey(self, hook: str, period: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,14 +21,17 @@ from kompyct.component import Component
 from kompyct.deadline import Deadline
 from kompyct.far import FarCell, FarFuture, FarOutlet, FarSystem, ToParent
 from kompyct.far_groups import FarGroups, FarWatches
+from kompyct.fault_classes import FaultClass, classify
 from kompyct.faults import FaultContext
+from kompyct.lifecycle import Phase
 from kompyct.messages import LateReplies
 from kompyct.options import Options
 from kompyct.processes import protocol
 from kompyct.processes.frames import pack
-from kompyct.processes.protocol import Fault, Making
+from kompyct.processes.protocol import Fault, Place
 from kompyct.processes.travel import pack_exception
 from kompyct.ref import ComponentRef, living_systems, ref_to
+from kompyct.reports import users_frames
 
 if TYPE_CHECKING:
     from kompyct.inside import Loop
@@ -42,21 +46,21 @@ class ChildRuntime:
     stopping = False
     writer = None
 
-    def __init__(self, loop: Loop, making: Making) -> None:
+    def __init__(self, loop: Loop, place: Place) -> None:
         self._loop = loop
         self.parent = loop.parent
         self.backend = loop  # so that `ask_async` hears its reply
-        self.key = making.key
-        self.name = making.system
+        self.key = place.key
+        self.name = place.system
         self.clock = loop
-        self.codec = decode(making.codec)
-        self.durability = making.durability
+        self.codec = decode(place.codec)
+        self.durability = place.durability
         self.groups = FarGroups(self)
         self.watches = FarWatches(self)
-        self.system = FarSystem(making.system, loop.parent, loop, self.groups)
+        self.system = FarSystem(place.system, loop.parent, loop, self.groups)
         self.options = Options(
-            time_limit=making.time_limit,
-            memory_limit=making.memory_limit,
+            time_limit=place.time_limit,
+            memory_limit=place.memory_limit,
             poison_after=None,  # the parent counts
         )
         self.signals = allocate_lock()  # protects the `control` of the cell
@@ -67,7 +71,7 @@ class ChildRuntime:
         living_systems[self.key] = self
         root = logging.getLogger()
         root.handlers = [ToParent(loop.parent)]
-        root.setLevel(making.log_level)
+        root.setLevel(place.log_level)
 
     def emit(self, event: object) -> None:
         """Have an event published, unless the parent tells the same by itself."""
@@ -152,3 +156,19 @@ class ChildRuntime:
         if cell is None:
             cell = self._others[number] = FarCell(self, number, path)
         return ComponentRef(cell)  # type: ignore[arg-type]
+
+
+def told_of(error: BaseException) -> Fault:
+    """What the parent is told of an exception of the factory."""
+    frames = users_frames(error.__traceback__)
+    lines = traceback.format_exception(type(error), error, frames)
+    fault_class = classify(error, {})
+    if fault_class is FaultClass.BENIGN:  # it has made nothing that could carry on
+        fault_class = FaultClass.RECOVERABLE
+    place = traceback.extract_tb(frames)
+    location = "unknown place"
+    if place:
+        location = f"{place[-1].filename}:{place[-1].lineno} in {place[-1].name}"
+    return Fault(
+        pack_exception(error), "".join(lines), location, Phase.CREATE.value, fault_class.value
+    )

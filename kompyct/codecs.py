@@ -133,14 +133,13 @@ def for_child(value: Any, *, main_by_name: bool) -> bytes:
     Raises:
         SnapshotError: neither can.
     """
-    import cloudpickle  # the one owner of it; 25 ms that most programs never need
-
     if not main_by_name:
         return by_cloudpickle(value)
     try:
         return pickle.dumps(value, 5)
     except Exception:  # as in `encode`
         pass
+    import cloudpickle  # the one owner of it; 25 ms that most programs never need
 
     class ByName(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:

@@ -15,7 +15,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,14 +22,13 @@ from contextlib import suppress
 from typing import Any
 
 from kompyct.child_cell import ChildCell
-from kompyct.child_runtime import ChildRuntime
+from kompyct.child_runtime import ChildRuntime, told_of
 from kompyct.clock import SECOND, AlarmList
 from kompyct.codecs import decode, load_cloudpickle, unreadable_reply
 from kompyct.deadline import AbandonedError
 from kompyct.errors import SnapshotError, UnpicklableError
 from kompyct.far import FarCell, Parent
-from kompyct.fault_classes import FaultClass, classify
-from kompyct.lifecycle import Phase, State
+from kompyct.lifecycle import State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
 from kompyct.processes.board import CONTROL, DONE, NUMBER_OF, PHASE, Board
@@ -38,12 +36,11 @@ from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
 from kompyct.processes.parent import watch_end_of_file
-from kompyct.processes.protocol import Fault, Making
+from kompyct.processes.protocol import Making, Place
 from kompyct.processes.saves import Saves
-from kompyct.processes.travel import pack_exception, unpack_exception
+from kompyct.processes.travel import unpack_exception
 from kompyct.processes.zygote import leave
 from kompyct.rehearsal import rehearse
-from kompyct.reports import users_frames
 from kompyct.waiting import here, poll_for
 
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
@@ -77,22 +74,6 @@ def _ms(nanoseconds: int) -> float:
     return max(nanoseconds, 0) / 1_000_000
 
 
-def _told_of(error: BaseException) -> Fault:
-    """What the parent is told of an exception of the factory."""
-    frames = users_frames(error.__traceback__)
-    lines = traceback.format_exception(type(error), error, frames)
-    fault_class = classify(error, {})
-    if fault_class is FaultClass.BENIGN:  # it has made nothing that could carry on
-        fault_class = FaultClass.RECOVERABLE
-    place = traceback.extract_tb(frames)
-    location = "unknown place"
-    if place:
-        location = f"{place[-1].filename}:{place[-1].lineno} in {place[-1].name}"
-    return Fault(
-        pack_exception(error), "".join(lines), location, Phase.CREATE.value, fault_class.value
-    )
-
-
 class Loop:
     """Reads, runs, and waits; also the backend, the clock and the runner of the one cell."""
 
@@ -110,12 +91,14 @@ class Loop:
         self._bell.setblocking(False)
         self._ring.setblocking(False)
         self._poll.register(self._bell, select.POLLIN)
+        self._bell_number = self._bell.fileno()
         self._alarms = AlarmList()
         self._alarms_lock = allocate_lock()  # protects _alarms
         self.due: int | None = None  # when the first alarm is, as far as this thread knows
         self.parent = Parent(BlockingSender(connection), self.hear_until)
         self.cell: Any = None  # what is being run, see `Runner`
         self.own: ChildCell | None = None
+        self.prepared: tuple[bytes, ChildCell] | None = None  # what is to be its own
         self.orders: deque[Frame] = deque()  # control frames to be obeyed
         self.heard = 0  # control frames that have come
         self.over = False
@@ -194,11 +177,11 @@ class Loop:
     def _read(self, until: int | None) -> None:
         wait = None if until is None else _ms(until - self.now())
         for descriptor, _ in poll_for(self._poll, wait):
-            if descriptor == self._bell.fileno():
-                with suppress(BlockingIOError):
-                    self._bell.recv(4096)
+            if descriptor != self._bell_number:
+                self._receive()
                 continue
-            self._receive()
+            with suppress(BlockingIOError):
+                self._bell.recv(4096)
 
     def _receive(self) -> None:
         """Take in what has come, if it is still there: another thread may have done so."""
@@ -260,18 +243,20 @@ class Loop:
         if kind == protocol.OBEY:
             hook, period = frame.load()
             self.turn(lambda: own.obey(hook, period))
+            self.watch_parent()  # after that, as somebody waits for it
         elif kind == protocol.REGISTER:
             self.turn(lambda: own.register(*frame.load()))
             self.parent.send(raw(protocol.DONE_SO))
         elif kind == protocol.LEAVE:
             self.turn(own.leave)
 
-    def _factory(self, making: Making) -> Any:
+    @staticmethod
+    def _factory(path: str, making: Making) -> Any:
         try:
             return decode(making.factory)
         except SnapshotError as error:
             raise UnpicklableError(
-                f"the factory of component {making.name or making.id!r} cannot be unpickled in "
+                f"the factory of component {path!r} cannot be unpickled in "
                 f"its process ({type(error.__cause__).__name__}); import what it needs there"
             ) from error.__cause__
 
@@ -280,20 +265,24 @@ class Loop:
         numbers[PHASE] = NUMBER_OF["create"]
         try:
             making: Making = frame.load()
-            runtime = ChildRuntime(self, making)
-            own = ChildCell(runtime, making)
-            self.own = own
-            factory = self._factory(making)
-            self.turn(lambda: own.begin(factory))
+            own = self.own = self.prepare(making.place)
+            factory = self._factory(own.path, making)
+            self.turn(lambda: own.begin(making, factory))
         except BaseException as error:
-            self.parent.send(pack(protocol.RAISED, _told_of(error)))
+            self.parent.send(pack(protocol.RAISED, told_of(error)))
             self.over = True
             return
         numbers[PHASE] = 0
         assert own.component is not None
         ports = own.component._kompyct_ports
         self.parent.send(pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO))
-        self.watch_parent()  # last, as nobody waits for it
+
+    def prepare(self, place: bytes) -> ChildCell:
+        """The cell for that `Place`; made, if it is not there yet."""
+        if self.prepared is None or self.prepared[0] != place:
+            there: Place = decode(place)
+            self.prepared = (place, ChildCell(ChildRuntime(self, there), there))
+        return self.prepared[1]
 
     def watch_parent(self) -> None:
         """End when the parent does, also while this is busy.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kompyct.codecs import decode, encode
@@ -18,7 +17,7 @@ from kompyct.processes import protocol
 from kompyct.processes.board import BOARD_BYTES, CONTROL, Board
 from kompyct.processes.frames import Frame
 from kompyct.processes.memory import Block
-from kompyct.processes.protocol import Making
+from kompyct.processes.protocol import REHEARSAL, Making, Place
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 def rehearse(loop: Loop, making: Making) -> None:
     """Load what the factory of `making` needs; make, start and use a component that does nothing.
 
-    The parent hears and sees nothing of it.
+    The parent hears and sees nothing of it. Then prepare for the component of `making`, if it is
+    about one.
     """
     with suppress(BaseException):  # it will be raised when it is made
         decode(making.factory)
@@ -39,7 +39,9 @@ def rehearse(loop: Loop, making: Making) -> None:
     loop.board.numbers[CONTROL] = loop.heard
     loop.saves = Saves(Block.create(FIRST_BYTES))
     try:
-        made = replace(making, factory=encode(_Rehearsal), durability="memory", has_store=False)
+        place: Place = decode(making.place)
+        place = place._replace(durability="memory", has_store=False)
+        made = making._replace(place=encode(place), factory=encode(_Rehearsal))
         loop.obey(_frame(protocol.MAKE, made))
         loop.obey(_frame(protocol.OBEY, ("start", 1)))
         own = loop.own
@@ -48,10 +50,14 @@ def rehearse(loop: Loop, making: Making) -> None:
         loop.turn(own.handle_some)
     finally:
         loop.own = None
+        loop.prepared = None
         loop.is_watching = False
         loop.board.close()
         loop.saves.close()
         loop.parent, loop.board, loop.saves = real
+    if making.place != REHEARSAL.place:
+        with suppress(Exception):  # as above
+            loop.prepare(making.place)
 
 
 class _Rehearsal(Component[object]):

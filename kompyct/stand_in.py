@@ -20,20 +20,26 @@ from kompyct.errors import (
     ComponentFaultError,
     IncarnationEndedError,
     StoreError,
-    UnpicklableError,
 )
 from kompyct.facts import Elsewhere, FaultKind, Text
 from kompyct.fault_classes import FaultClass
 from kompyct.lifecycle import ENDINGS, Phase
 from kompyct.mailbox import ClosedBox
-from kompyct.messages import Ask, Envelope, port_of
-from kompyct.notices import OnTheWay
+from kompyct.messages import Ask, Envelope
+from kompyct.outgoing import (
+    NOT_PICKLED,
+    NOT_UNPICKLED,
+    content_of,
+    is_plain_ask,
+    is_special,
+    refuse_unpicklable,
+)
 from kompyct.overdue import LimitWatch
 from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import Fault, PortEvent
+from kompyct.processes.protocol import Fault
 from kompyct.processes.travel import unpack_exception
 from kompyct.reports import identity
 from kompyct.requests import Errand, answer
@@ -118,9 +124,8 @@ class StandIn(Component[Any]):
         Raises:
             BaseException: what was raised there; what is known of it is in `cell.elsewhere`.
         """
-        cell = self._cell
         question = self.child.ask(kind, value)
-        if not _wait(cell, question, timeout):
+        if not _wait(self._cell, question, timeout):
             return False
         if question.error is not None:
             self.note_end()
@@ -156,9 +161,12 @@ class StandIn(Component[Any]):
         while waiting or cell.backlog is not None:
             if not self.has_room:
                 return False
-            room = self._window - (self._next - 1 - self.child.board.numbers[DONE])
             chunk = cell.take(waiting)
             waiting = 0  # another turn for what is left: signals come first
+            if len(chunk) == 1 and is_plain_ask(chunk[0]):
+                self._send_ask(chunk[0])
+                continue
+            room = self._window - (self._next - 1 - self.child.board.numbers[DONE])
             if len(chunk) > room:
                 cell.put_back(chunk[room:])
                 del chunk[room:]
@@ -180,6 +188,20 @@ class StandIn(Component[Any]):
         last.deliver(self)
         return True
 
+    def _send_ask(self, ask: Envelope) -> None:
+        """As `_send`, of what somebody waits for, and what is mostly alone."""
+        number = self._next
+        try:
+            value = ([ask.message], (0,))
+            parts = pack(protocol.MESSAGES, value, number=number, flag=True, count=1)
+        except Exception as error:  # whatever users' classes raise when they are pickled
+            refuse_unpicklable(self._cell, ask, NOT_PICKLED, error)
+            return
+        self._asked[number] = ask
+        self._sent.append(ask)
+        self._next = number + 1
+        self.child.sender.send(parts)
+
     def _send(self, messages: list[Any]) -> None:
         if not messages:
             return
@@ -188,8 +210,8 @@ class StandIn(Component[Any]):
         if asks:
             if any(map(is_notice, asks.values())):
                 messages = self._without_unwanted(messages)
-            asks = {i: ask for i, ask in enumerate(messages) if _is_special(ask)}
-            plain = [*map(_content, messages)]
+            asks = {i: ask for i, ask in enumerate(messages) if is_special(ask)}
+            plain = [*map(content_of, messages)]
         if not messages:
             return
         try:
@@ -198,8 +220,7 @@ class StandIn(Component[Any]):
             parts = pack(protocol.MESSAGES, value, number=self._next, flag=bool(asks), count=count)
         except Exception as error:  # whatever users' classes raise when they are pickled
             if len(messages) == 1:
-                why = f"cannot be pickled ({type(error).__name__})"
-                refuse_unpicklable(self._cell, messages[0], why, error)
+                refuse_unpicklable(self._cell, messages[0], NOT_PICKLED, error)
             else:  # the others can
                 for message in messages:
                     self._send([message])
@@ -447,8 +468,8 @@ class StandIn(Component[Any]):
         self._again = {}  # what is told of those before has been heard by now
         for index in range(frame.messages):
             message = self._sent[first + index]
-            is_ask = _is_special(message)
-            content = _content(message)
+            is_ask = is_special(message)
+            content = content_of(message)
             number = frame.number + index
             self._again[number] = message
             try:
@@ -462,41 +483,8 @@ class StandIn(Component[Any]):
         message = self._again.pop(frame.number)
         error = unpack_exception(bytes(frame.data))
         self._asked.pop(frame.number, None)
-        why = f"cannot be unpickled in the child process ({type(error).__name__})"
-        refuse_unpicklable(self._cell, message, why, error)
+        refuse_unpicklable(self._cell, message, NOT_UNPICKLED, error)
         self._trim()
-
-
-def _is_special(message: Any) -> bool:
-    """Whether the child makes an envelope of it: of what is asked, and of events of ports."""
-    if type(message) is not Envelope or is_notice(message):
-        return False
-    return message.is_asked or port_of(message) is not None
-
-
-def _content(message: Any) -> Any:
-    """What of `message` goes to the child."""
-    if type(message) is not Envelope:
-        return message
-    if is_notice(message):
-        action: Any = message.action
-        return OnTheWay(action.number, message.message)
-    port = port_of(message)
-    return message.message if port is None else PortEvent(port, message.message)
-
-
-def refuse_unpicklable(cell: Cell, message: Any, why: str, cause: BaseException) -> None:
-    """`message` cannot go to another process: fail the ask, or make it a dead letter."""
-    content = message.message if type(message) is Envelope else message
-    if type(message) is Envelope and message.is_asked:
-        error = UnpicklableError(
-            f"a {type(content).__qualname__} for component {cell.path!r} {why}; send plain data, "
-            "or objects whose classes are in a module"
-        )
-        error.__cause__ = cause
-        message.fail(error)
-    else:
-        cell.runtime.undelivered(cell, [content], f"it {why}")
 
 
 def _wait(cell: Cell, question: Ask, timeout: float) -> bool:

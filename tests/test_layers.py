@@ -28,7 +28,7 @@ LAYERS = (
     "ports ref registration registry routes saved stored strategy supervision supervisor "
     "timers triggering watching writer",
     "backends backends.manual backends.pool backends.process backends.thread cell channels ending "
-    "faulting limited overdue poison probation remote reports requests signals stand_in",
+    "faulting limited outgoing overdue poison probation remote reports requests signals stand_in",
     "claims creation offspring publisher pykka_actors recovery root stalls supervising "
     "supervisor_replies supervisor_signals tidings",
     "child_cell child_runtime far far_groups inside rehearsal runtime service system",

@@ -21,7 +21,7 @@ from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -92,9 +92,9 @@ class ProcessBackend:
         # teller goes on: what else it tells meanwhile goes into the same frame. Not on the main
         # thread, where Ctrl+C would leave a turn half done.
         if (
-            not item.control
+            get_ident() not in (self._ident, _MAIN)
+            and not item.control
             and _ends_with_ask(item.box)
-            and get_ident() not in (self._ident, _MAIN)
         ):
             item.asleep = False
             if not item.run():
@@ -125,7 +125,7 @@ class ProcessBackend:
         if thread is not threading.current_thread():
             thread.join(timeout)
 
-    @property
+    @cached_property
     def main_is_known(self) -> bool:
         """Whether the children have this program's main module: not if it is typed in."""
         return has_main()
@@ -211,10 +211,8 @@ class ProcessBackend:
 
     def _hear(self, wait: float | None) -> None:
         watched = self._watched
-        ready = [
-            (descriptor, watched.get(descriptor), events)
-            for descriptor, events in self._poll.poll(wait)
-        ]
+        polled = self._poll.poll(wait)
+        ready = [(descriptor, watched.get(descriptor), events) for descriptor, events in polled]
         # The last first: when a process ends, its pidfd comes after its connection, and makes the
         # look at that superfluous.
         for descriptor, heard, events in reversed(ready):
@@ -222,11 +220,11 @@ class ProcessBackend:
             # Not any more, by what came before it; by then the number may be another's.
             if entry is not None and entry is heard:
                 call, about = entry
-                self._safely(partial(call, about, events))
+                self._safely(call, about, events)
 
-    def _safely(self, call: Callable[[], object]) -> None:
+    def _safely(self, call: Callable[..., object], *arguments: Any) -> None:
         try:
-            call()
+            call(*arguments)
         except Exception:  # a bug: the other children must be looked after
             _logger.exception("the thread that looks after child processes goes on")
 

@@ -13,7 +13,7 @@ import socket
 import struct
 from _thread import allocate_lock
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 _HEAD = struct.Struct("<IBBHIQQ")  # mark, kind, flag, buffers, count, bytes of the body, number
@@ -82,6 +82,7 @@ def raw(
     return [head + data] if len(data) < OUT_OF_BAND else [head, data]
 
 
+_frame = partial(tuple.__new__, Frame)  # without the call of a function of Python's
 _NO_BUFFERS: list[bytearray] = []
 
 
@@ -114,7 +115,7 @@ class Incoming:
         if not self._waiting and len(data) >= HEAD_BYTES:  # mostly it is one frame, and whole
             mark, kind, flag, buffers, count, length, number = _HEAD.unpack_from(data)
             if mark == _MARK and not buffers and len(data) == HEAD_BYTES + length:
-                return [Frame(kind, flag, number, count, data[HEAD_BYTES:], _NO_BUFFERS)]
+                return [_frame((kind, flag, number, count, data[HEAD_BYTES:], _NO_BUFFERS))]
         source: bytes | bytearray = data
         if self._waiting:
             self._waiting += data
@@ -207,10 +208,12 @@ class PatientSender:
             was_full = bool(self._left)
             sent = 0
             if not was_full and len(parts) == 1:  # mostly it is one small part, and fits
-                with suppress(OSError):  # full, or broken: see below
+                try:  # `suppress` takes as long as the call
                     sent = self._connection.send(parts[0])
-                if sent == len(parts[0]):
-                    return
+                    if sent == len(parts[0]):
+                        return
+                except OSError:  # full, or broken: see below
+                    pass
             left = [memoryview(part).cast("B") for part in parts]
             _drop(left, sent)
             if not was_full:

@@ -7,7 +7,7 @@ that the child looks at them before its next message.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kompyct.codecs import PICKLE, encode
 
@@ -79,13 +79,11 @@ WINDOW = 2048
 """Messages that may be on their way to a child, or wait there: what is sent again when it dies."""
 
 
-@dataclass(frozen=True, slots=True)
-class Making:
-    """What a child needs to know to make its component.
+class Place(NamedTuple):
+    """What a child needs to know of the component whose incarnations it may run.
 
     Attributes:
-        factory, codec: as `codecs.encode` made them.
-        position: what earlier incarnations have handled, see `Cell.position`.
+        codec: as `codecs.encode` made it.
         has_store: whether its snapshots go into a store.
         time_limit, memory_limit: see `Options`.
     """
@@ -95,10 +93,6 @@ class Making:
     id: int
     name: str | None
     path: str
-    incarnation: int
-    active_period: int
-    position: int
-    factory: bytes
     codec: bytes
     durability: str
     has_store: bool
@@ -107,7 +101,25 @@ class Making:
     memory_limit: int | None = None
 
 
-REHEARSAL = Making("", "", 0, None, "", 0, 0, 0, encode(None), encode(PICKLE), "memory", False, 0)
+class Making(NamedTuple):
+    """What a child needs to know to make an incarnation.
+
+    Attributes:
+        place: a `Place`, as `codecs.encode` made it; the same for all, so that a standby may
+            prepare for it.
+        position: what earlier incarnations have handled, see `Cell.position`.
+        factory: as `codecs.for_child` made it.
+    """
+
+    place: bytes
+    incarnation: int
+    active_period: int
+    position: int
+    factory: bytes
+
+
+NOWHERE = Place("", "", 0, None, "", encode(PICKLE), "memory", False, 0)
+REHEARSAL = Making(encode(NOWHERE), 0, 0, 0, encode(None))
 """What a spare child makes nothing of: it serves whatever component needs it."""
 
 
