@@ -31,7 +31,7 @@ from kompyct.far import FarCell, Parent
 from kompyct.lifecycle import State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
-from kompyct.processes.board import CONTROL, DONE, NUMBER_OF, PHASE, Board
+from kompyct.processes.board import CONTROL, DONE, NUMBER_OF, ORDERED, PHASE, Board
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
@@ -65,6 +65,9 @@ def serve(descriptors: Sequence[int]) -> None:
     faulthandler.register(signal.SIGTERM, descriptors[1], all_threads=False, chain=True)
     Loop(connection, descriptors[2:-1], lifeline=descriptors[-1]).serve()
 
+
+SOON = 10_000_000
+"""Nanoseconds without anything to do after which a child watches its parent."""
 
 LOOK_AGAIN = 10
 """Milliseconds after which who waits for a reply looks whether another thread has got it."""
@@ -123,12 +126,20 @@ class Loop:
             elif own is not None and own.control:
                 self.turn(own._obey)
             elif own is not None and own.has_some and own.state is ACTIVE:
+                if not self.is_watching:
+                    self.watch_parent()
                 self.turn(own.handle_some)
                 if self._has_control() or (self.due is not None and self.due <= self.now()):
                     self._hear(0)
             else:
                 self._tell_rest()
-                self._hear(None)
+                if own is None or self.is_watching:
+                    self._hear(None)
+                    continue
+                soon = self.now() + SOON
+                self._hear(soon)
+                if self.now() >= soon:
+                    self.watch_parent()
 
     def turn(self, call: Callable[[], object]) -> None:
         """Have the cell do something."""
@@ -243,7 +254,6 @@ class Loop:
         if kind == protocol.OBEY:
             hook, period = frame.load()
             self.turn(lambda: own.obey(hook, period))
-            self.watch_parent()  # after that, as somebody waits for it
         elif kind == protocol.REGISTER:
             self.turn(lambda: own.register(*frame.load()))
             self.parent.send(raw(protocol.DONE_SO))
@@ -275,7 +285,12 @@ class Loop:
         numbers[PHASE] = 0
         assert own.component is not None
         ports = own.component._kompyct_ports
-        self.parent.send(pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO))
+        # Not what has ports, since the parent must know them first.
+        starts = bool(making.start) and not ports and not numbers[ORDERED]
+        done = pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO, flag=starts)
+        self.parent.send(done)
+        if starts:
+            self.turn(lambda: own.obey("start", making.start))
 
     def prepare(self, place: bytes) -> ChildCell:
         """The cell for that `Place`; made, if it is not there yet."""
@@ -287,7 +302,8 @@ class Loop:
     def watch_parent(self) -> None:
         """End when the parent does, also while this is busy.
 
-        The kernel sees to that as well, unless this process gives up its rights.
+        The kernel sees to that as well, unless this process gives up its rights. So it is done
+        when there is time, or at the first message: until then somebody waits for this process.
         """
         if not self.is_watching:
             self.is_watching = True

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("kompyct")
 # Bound once: reading a member of an enum costs 90 ns on CPython 3.11, a global 7 ns.
 ACTIVE = State.ACTIVE
+FAULTY = State.FAULTY
 
 
 class RemoteCell(Cell):
@@ -149,7 +150,7 @@ class RemoteCell(Cell):
                         stand_in.patience = HURRY
                     self._have_end(stand_in)
             try:
-                stand_in.have_done(protocol.MAKE, making)
+                stand_in.have_made(making)
                 break
             except BaseException:
                 # It may have been killed while it waited to be needed: that is no fault of this
@@ -191,6 +192,13 @@ class RemoteCell(Cell):
             child.was_made_ahead = True
         return child
 
+    @property
+    def _starts_at_once(self) -> bool:
+        """Whether the next incarnation may be started as soon as it is made."""
+        if self.state is not FAULTY or not self.history.active:
+            return False
+        return self.options.overlap or all(child.gone.settled() for child in self.crashed)
+
     def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:
         try:
             packed = for_child(factory, main_by_name=self.backend.main_is_known)
@@ -201,7 +209,12 @@ class RemoteCell(Cell):
                 "a functools.partial of plain data"
             ) from error
         return Making(
-            self._packed_place(), self.incarnation, self.active_period, self.handled, packed
+            self._packed_place(),
+            self.incarnation,
+            self.active_period,
+            self.handled,
+            self.active_period + 1 if self._starts_at_once else 0,
+            packed,
         )
 
     def _packed_place(self) -> bytes:

@@ -39,7 +39,7 @@ from kompyct.processes import protocol
 from kompyct.processes.board import BEGUN, DONE, ORDERED, PHASE, PHASES, POSITION, TAKEN
 from kompyct.processes.child import Child
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import Fault
+from kompyct.processes.protocol import Fault, Making
 from kompyct.processes.travel import unpack_exception
 from kompyct.reports import identity
 from kompyct.requests import Errand, answer
@@ -87,6 +87,7 @@ class StandIn(Component[Any]):
         self._next = 1
         self._incarnation = cell.incarnation
         self._taken = 0  # the last save that was taken up
+        self._starting: Ask | None = None  # what is settled when it has started by itself
         self._limits = LimitWatch(cell, child)
         self._at_end = False  # whether a message is waiting that is only for an idle child
         bounded = cell.options.mailbox_limit is not None
@@ -99,9 +100,13 @@ class StandIn(Component[Any]):
         """Have it started, once those before it are gone: they may hold what this one needs."""
         cell = self._cell
         crashed, cell.crashed = cell.crashed, ()
-        for child in () if cell.options.overlap else crashed:
-            _wait(cell, child.gone, GRACE + 1.0)
-        self.have_done(protocol.OBEY, ("start", cell.active_period))
+        starting, self._starting = self._starting, None
+        if starting is None:
+            for child in () if cell.options.overlap else crashed:
+                _wait(cell, child.gone, GRACE + 1.0)
+            self.have_done(protocol.OBEY, ("start", cell.active_period))
+        else:
+            self._answered(starting)
         self._limits.start()
         if cell.options.standby:  # when what waits for this start has been done
             cell.backend.later(SOON, lambda: cell.signal(_have_standby))
@@ -124,17 +129,34 @@ class StandIn(Component[Any]):
         Raises:
             BaseException: what was raised there; what is known of it is in `cell.elsewhere`.
         """
-        question = self.child.ask(kind, value)
+        (question,) = self.child.ask(kind, value)
+        return self._answered(question, timeout) is not None
+
+    def have_made(self, making: Making) -> None:
+        """Have the child make the component, and perhaps start it; return when it is made.
+
+        Raises: as `have_done`.
+        """
+        questions = self.child.ask(protocol.MAKE, making, 2 if making.start else 1)
+        frame = self._answered(questions[0])
+        assert frame is not None  # without limit
+        if frame.data:
+            self._kompyct_ports = frame.load()
+        if frame.flag:
+            self._starting = questions[1]
+        elif making.start:
+            self.child.withdraw(questions[1])
+
+    def _answered(self, question: Ask, timeout: float = -1) -> Frame | None:
+        """Wait for the answer; None if it has not come in time. Raises as `have_done`."""
         if not _wait(self._cell, question, timeout):
-            return False
+            return None
         if question.error is not None:
             self.note_end()
             raise question.error
         frame: Frame = question.value
         if frame.kind == protocol.DONE_SO:
-            if frame.data:
-                self._kompyct_ports = frame.load()
-            return True
+            return frame
         raise self.note_fault(frame)
 
     def be_ordered(self) -> None:

@@ -8,19 +8,15 @@ pidfd of each. It never waits for a child, and runs no users' code but what unpi
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 import resource
-import select
 import signal
 import socket
 import threading
 import time
 from _thread import allocate_lock, get_ident
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -30,6 +26,7 @@ from kompyct.errors import ProcessStartError
 from kompyct.messages import Envelope
 from kompyct.processes.child import Child
 from kompyct.processes.exits import OomWitness, ProcessExit, from_status
+from kompyct.processes.reactor import READ, WRITE, Reactor
 from kompyct.processes.spare import Spare
 from kompyct.processes.starter import Ended, Failed, News, Spawner, Started, starter_for
 from kompyct.processes.zygote import has_main
@@ -41,9 +38,6 @@ ENTRY = "kompyct.inside:ready"
 
 _MAIN = threading.main_thread().ident
 
-_READ = select.EPOLLIN
-_WRITE = select.EPOLLOUT
-
 DEAF = 10.0
 """Seconds without a child after which another zygote is asked for the next one."""
 
@@ -52,6 +46,9 @@ CRASH_LOOK = 0.002
 
 RESERVED = 24
 """Descriptors that are not for a spare child: what three children need."""
+
+SOON = 0.002
+"""Seconds until what nobody waits for is done of the end of a child: its successor comes first."""
 
 UNREACHABLE = 0.5
 """Seconds a child may live on after it has closed its connection."""
@@ -69,21 +66,16 @@ class ProcessBackend:
         self._mutex = allocate_lock()  # protects _thread and _closed
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._orders: deque[Callable[[], object]] = deque()
-        self._bell, self._ring = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ring.setblocking(False)
+        self._reactor = Reactor()
         self._ident = 0  # of the thread
         # For the thread only:
         self._children: dict[int, Child] = {}
         self._statuses: dict[int, int | None] = {}  # of children that are still being heard
-        self._heap: list[tuple[float, int, Callable[[], object]]] = []
-        self._poll = select.epoll()
-        self._watched: dict[int, tuple[Callable[[Any, int], object], Any]] = {}
+        self._buried: list[tuple[Child, bool]] = []  # with whether it was reaped
         self._starter: Any = None
         self._connection: Any = None  # the starter's, as it is watched
         self._witness: OomWitness | None = None
-        self._spare = Spare(self._spare_child, self._after)
+        self._spare = Spare(self._spare_child, self._reactor.after)
 
     # -- as a backend -----------------------------------------------------------------------
 
@@ -118,10 +110,9 @@ class ProcessBackend:
             self._closed = True
             thread = self._thread
         if thread is None:
-            for end in (self._poll, self._bell, self._ring):
-                end.close()
+            self._reactor.close()
             return
-        self._wake_thread()
+        self._reactor.wake()
         if thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -155,13 +146,13 @@ class ProcessBackend:
                 )
                 thread.start()
                 self._thread = thread
-            self._orders.append(lambda: self._start(child))  # before it closes: it is finished
-        self._wake_thread()
+            # Before it closes: it is finished.
+            self._reactor.post(lambda: self._start(child))
         return child
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` on the thread after that time; it must not wait for anything."""
-        self.post(lambda: self._after(seconds, call))
+        self.post(lambda: self._reactor.after(seconds, call))
 
     def end(self, child: Child, patience: float, grace: float) -> None:
         """Have `child` ended: TERM after `patience`, KILL after `grace` more (seconds).
@@ -170,21 +161,16 @@ class ProcessBackend:
         """
 
         def later() -> None:
-            self._after(patience, lambda: child.signal(signal.SIGTERM))
-            self._after(patience + grace, lambda: child.signal(signal.SIGKILL))
+            self._reactor.after(patience, lambda: child.signal(signal.SIGTERM))
+            self._reactor.after(patience + grace, lambda: child.signal(signal.SIGKILL))
 
         self.post(later)
 
     def post(self, order: Callable[[], object]) -> None:
         """Have the thread call `order`."""
-        self._orders.append(order)
-        self._wake_thread()
+        self._reactor.post(order)
 
     # -- private ----------------------------------------------------------------------------
-
-    def _wake_thread(self) -> None:
-        with suppress(OSError):  # it is awake, or has ended
-            self._ring.send(b"\0")
 
     def _watch_writing(self, child: Child) -> None:
         self.post(lambda: self._register(child))
@@ -192,66 +178,19 @@ class ProcessBackend:
     def _register(self, child: Child) -> None:
         """Watch what there is to be watched of the connection of `child`."""
         if child.number in self._children and child.connection.fileno() >= 0:
-            events = _READ
+            events = READ
             if child.sender.is_full:
-                events |= _WRITE
-            with suppress(OSError):  # it has been closed by the child
-                self._poll.modify(child.connection, events)
+                events |= WRITE
+            self._reactor.modify(child.connection.fileno(), events)
 
     def _look_after(self) -> None:
         self._ident = get_ident()
-        self._watch(self._bell.fileno(), self._take_orders, None)
         try:
             while not self._closed:
-                self._hear(self._patience())
-                self._ring_alarms()
+                self._reactor.turn()
                 self._spare.look()
         finally:
             self._end_all()
-
-    def _hear(self, wait: float | None) -> None:
-        watched = self._watched
-        polled = self._poll.poll(wait)
-        ready = [(descriptor, watched.get(descriptor), events) for descriptor, events in polled]
-        # The last first: when a process ends, its pidfd comes after its connection, and makes the
-        # look at that superfluous.
-        for descriptor, heard, events in reversed(ready):
-            entry = watched.get(descriptor)
-            # Not any more, by what came before it; by then the number may be another's.
-            if entry is not None and entry is heard:
-                call, about = entry
-                self._safely(call, about, events)
-
-    def _safely(self, call: Callable[..., object], *arguments: Any) -> None:
-        try:
-            call(*arguments)
-        except Exception:  # a bug: the other children must be looked after
-            _logger.exception("the thread that looks after child processes goes on")
-
-    def _take_orders(self, _: object, events: int) -> None:
-        with suppress(BlockingIOError):
-            self._bell.recv(4096)
-        while self._orders:
-            self._safely(self._orders.popleft())
-
-    def _watch(self, descriptor: int, call: Callable[[Any, int], object], about: Any) -> None:
-        self._watched[descriptor] = (call, about)
-        self._poll.register(descriptor, _READ)
-
-    def _unwatch(self, descriptor: int | None) -> None:
-        if descriptor is not None and self._watched.pop(descriptor, None) is not None:
-            with suppress(OSError):
-                self._poll.unregister(descriptor)
-
-    def _patience(self) -> float | None:
-        return max(self._heap[0][0] - time.monotonic(), 0.0) if self._heap else None
-
-    def _after(self, seconds: float, call: Callable[[], object]) -> None:
-        heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._numbers), call))
-
-    def _ring_alarms(self) -> None:
-        while self._heap and self._heap[0][0] <= time.monotonic():
-            self._safely(heapq.heappop(self._heap)[2])
 
     def _start(self, child: Child) -> None:
         if self._starter is None:
@@ -267,7 +206,7 @@ class ProcessBackend:
             return
         if self._starter.is_ready:  # it takes milliseconds, unless somebody has stopped it
             number = child.number  # not the child, which would be kept so long with all it holds
-            self._after(DEAF, lambda: self._give_up_starter(number))
+            self._reactor.after(DEAF, lambda: self._give_up_starter(number))
         self._hear_starter(None, 0)
 
     def _spare_child(self) -> Child | None:
@@ -299,12 +238,12 @@ class ProcessBackend:
         connection = self._starter.connection
         if connection is not None and connection is not self._connection:
             self._connection = connection
-            self._watch(connection.fileno(), self._hear_starter, None)
+            self._reactor.watch(connection.fileno(), self._hear_starter, None)
 
     def _forget_connection(self, connection: socket.socket) -> None:
         """It is about to be closed: after that its number may be another descriptor's."""
         if connection is self._connection:
-            self._unwatch(connection.fileno())
+            self._reactor.unwatch(connection.fileno())
             self._connection = None
 
     def _note(self, news: News) -> None:
@@ -316,10 +255,12 @@ class ProcessBackend:
         if isinstance(news, Started):
             child.started(news.pid, news.pidfd)
             self._spare.want()
-            self._watch(child.connection.fileno(), self._talk, child)
-            self._watch(child.crash.reading, self._crash, child)
-            self._watch(news.pidfd, self._gone, child)
+            self._reactor.watch(child.connection.fileno(), self._talk, child)
+            self._reactor.watch(child.crash.reading, self._crash, child)
+            self._reactor.watch(news.pidfd, self._gone, child)
             self._register(child)
+        elif isinstance(news, Ended) and child.gone.settled():
+            pass  # its zygote was lost, after it had ended and before it was reaped
         elif isinstance(news, Ended):
             self._statuses[news.number] = news.status
             if child.is_gone or news.status is not None:
@@ -338,47 +279,51 @@ class ProcessBackend:
             child.finish()
 
     def _talk(self, child: Child, events: int) -> None:
-        if events & _WRITE and child.sender.resume():
+        if events & WRITE and child.sender.resume():
             self._register(child)
             if child.owner is not None:
                 child.owner.may_send(child)
-        if events & ~_WRITE and not child.read():
-            self._unwatch(child.connection.fileno())
-            self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
+        if events & ~WRITE and not child.read():
+            self._reactor.unwatch(child.connection.fileno())
+            self._reactor.after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
     def _crash(self, child: Child, events: int) -> None:
         goes_on = child.crash.read()
         if child.notes_crash():
             child.read_all()
             child.settle()
-            self._after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
+            self._reactor.after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
         if child.crash.is_known and goes_on:
             # It writes some fifty small pieces: to be woken by each would take the time in which
             # it could end. But its pipe must not fill up.
-            self._unwatch(child.crash.reading)
-            self._after(CRASH_LOOK, lambda: self._crash(child, 0))
+            self._reactor.unwatch(child.crash.reading)
+            self._reactor.after(CRASH_LOOK, lambda: self._crash(child, 0))
         elif not goes_on:
-            self._unwatch(child.crash.reading)
+            self._reactor.unwatch(child.crash.reading)
 
     def _gone(self, child: Child, events: int) -> None:
         """Its process has ended; how, the starter knows, or will tell."""
         assert child.pid is not None
-        self._unwatch(child.pidfd)
+        self._reactor.unwatch(child.pidfd)
         child.is_gone = True
         number = child.number
         if number in self._statuses:  # known before, see `_note`
             self._bury(child)
             return
         status = self._starter.status_of(number, child.pid)
-        if status is not None:
+        if status is None:
+            self._reap(number, tell=True)
+        else:
             self._statuses[number] = status
-            self._bury(child)
-        self._starter.reap(number, tell=status is None)
+            self._bury(child, is_reaped=False)
+
+    def _reap(self, number: int, *, tell: bool) -> None:
+        self._starter.reap(number, tell=tell)
         self._hear_starter(None, 0)
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: Child, *, is_reaped: bool = True) -> None:
+        """It has ended, and how is known; what is held of it is let go soon."""
         status = self._statuses.pop(child.number)
-        del self._children[child.number]
         child.read_all()
         child.crash.read()
         pid = child.pid or 0
@@ -387,23 +332,34 @@ class ProcessBackend:
         else:
             oom = self._witness is not None and self._witness.saw_a_kill()
             child.exit = from_status(pid, status, oom=oom)
-        child.be_gone()  # first: somebody waits for that
         for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
-            self._unwatch(watched)
-        child.finish()
-        self._spare.lost(child)
+            self._reactor.unwatch(watched)
+        child.be_gone()
+        if not self._buried:
+            self._reactor.after(SOON, self._tidy)
+        self._buried.append((child, is_reaped))
+
+    def _tidy(self) -> None:
+        """Let go of what is held of children that are gone."""
+        buried, self._buried = self._buried, []
+        for child, is_reaped in buried:
+            del self._children[child.number]
+            child.finish()
+            self._spare.lost(child)
+            if not is_reaped:
+                self._reap(child.number, tell=False)
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""
         with self._mutex:
             pass  # whoever was just ordering a child has done so
-        while self._orders:
-            self._safely(self._orders.popleft())
+        self._reactor.flush()
         for child in tuple(self._children.values()):
             child.signal(signal.SIGKILL)
         until = time.monotonic() + 1.0
-        while self._children and time.monotonic() < until:
-            self._hear(0.05)
+        while len(self._children) > len(self._buried) and time.monotonic() < until:
+            self._reactor.hear(0.05)
+        self._reactor.call(self._tidy)
         if self._starter is not None:
             self._starter.close()
             for news in self._starter.news():
@@ -413,9 +369,7 @@ class ProcessBackend:
             child.finish()
         self._children.clear()
         self._spare.close()
-        self._poll.close()
-        self._bell.close()
-        self._ring.close()
+        self._reactor.close()
 
 
 def _throw_away(child: Child) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from _thread import allocate_lock
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
@@ -74,8 +75,8 @@ class Child:
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
-        self._lock = allocate_lock()  # protects _question, _over and the order of control frames
-        self._question: Ask | None = None
+        self._lock = allocate_lock()  # protects _questions, _over and the order of control frames
+        self._questions: deque[Ask] = deque()  # in the order in which they will be answered
         self._over = False  # it will answer nothing any more
         self._incoming = Incoming()
         handles = (self.board.handle, self.saves.handle)
@@ -98,23 +99,29 @@ class Child:
         with self._lock:
             self._announce(parts)
 
-    def ask(self, kind: int, value: Any) -> Ask:
-        """Send a control frame; returns what is settled with the frame that answers it.
+    def ask(self, kind: int, value: Any, answers: int = 1) -> list[Ask]:
+        """Send a control frame; returns what is settled with the frames that answer it, in order.
 
-        One at a time. If the child ends instead, it fails with `end_error`.
+        If the child ends instead, they fail with `end_error`.
 
         Raises:
             Exception: what pickling `value` raises.
         """
         parts = pack(kind, value)
-        question = new_ask(kind)
+        questions = [new_ask(kind) for _ in range(answers)]
         with self._lock:
             if not self._over:
-                self._question = question
+                self._questions += questions
                 self._announce(parts)
-                return question
-        question.fail(self.end_error())
-        return question
+                return questions
+        for question in questions:
+            question.fail(self.end_error())
+        return questions
+
+    def withdraw(self, question: Ask) -> None:
+        """There will be no answer to `question`, nor is one waited for."""
+        with self._lock, suppress(ValueError):  # the child has ended
+            self._questions.remove(question)
 
     def end_error(self) -> Exception:
         """The error for whoever relied on it."""
@@ -179,9 +186,10 @@ class Child:
 
     def be_gone(self) -> None:
         """It has ended, and all was heard: tell whoever waits for that, or relies on it."""
-        self.gone.value = None
-        self.gone.done.release()
-        self.settle()
+        if not self.gone.settled():
+            self.gone.value = None
+            self.gone.done.release()
+            self.settle()
 
     def finish(self) -> None:
         """Let go of what is held of it; it is gone."""
@@ -196,10 +204,10 @@ class Child:
         with self._lock:
             first = not self._over
             self._over = True
-            question, self._question = self._question, None
-        if question is not None:
+            questions, self._questions = self._questions, deque()
+        for question in questions:
             question.fail(self.end_error())
-        elif first and self.owner is not None:
+        if first and not questions and self.owner is not None:
             self.owner.lost(self)
 
     def discard(self) -> None:
@@ -238,7 +246,7 @@ class Child:
     def _hear(self, frame: Frame) -> None:
         if frame.kind in (DONE_SO, RAISED, FAULT):
             with self._lock:
-                question, self._question = self._question, None
+                question = self._questions.popleft() if self._questions else None
                 if frame.kind != DONE_SO:
                     self._over = True
             if question is not None:

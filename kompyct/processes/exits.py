@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from kompyct.processes.groups import find_files
@@ -75,15 +76,33 @@ def status_of_zombie(pid: int) -> int | None:
     So is an exit with code 0: the kernel says 0 as well to whom it does not want to tell.
     """
     try:
-        if os.readlink("/proc/self") != str(os.getpid()):
-            return None  # that of another namespace, where other processes have these numbers
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(4096).rpartition(b") ")[2].split()  # from the third one on
+        if not _is_own_namespace(os.getpid()):
+            return None
+        fields = _start_of(f"/proc/{pid}/stat").rpartition(b") ")[2].split()  # from the third on
     except OSError:
         return None
     if fields[:1] != [b"Z"] or len(fields) <= _EXIT_CODE:
         return None
     return int(fields[_EXIT_CODE]) or None
+
+
+@lru_cache(maxsize=1)
+def _is_own_namespace(pid: int) -> bool:
+    """Whether /proc is that of this process, `pid`, and not of another namespace, where other
+    processes have the numbers that are known here."""
+    return os.readlink("/proc/self") == str(pid)
+
+
+def _start_of(path: str) -> bytes:
+    """The first bytes of a file, many more than are needed.
+
+    Without the layers of text and buffers: a process has died, and somebody waits for this.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 1 << 14)
+    finally:
+        os.close(descriptor)
 
 
 _EXIT_CODE = 52 - 3
@@ -112,17 +131,12 @@ class OomWitness:
         return tuple(_kills_in(path) or 0 for path in self._counters)
 
 
-_COUNTER_BYTES = 1 << 16  # far more than there are
-
-
 def _kills_in(path: str) -> int | None:
     with suppress(OSError, ValueError):
-        # Without the layers of text and buffers: a process has died, and somebody waits for this.
-        with open(path, "rb", buffering=0) as file:
-            for line in file.read(_COUNTER_BYTES).splitlines():
-                name, _, count = line.partition(b" ")
-                if name == b"oom_kill":
-                    return int(count)
+        for line in _start_of(path).splitlines():
+            name, _, count = line.partition(b" ")
+            if name == b"oom_kill":
+                return int(count)
     return None
 
 

@@ -15,7 +15,8 @@ from kompyct.codecs import PICKLE, encode
 ATTACH = 0
 """The names of the shared memory, if it has names; the first frame."""
 MAKE = 1
-"""A `Making`: make the component. Answered by DONE_SO, FAULT or RAISED. Control."""
+"""A `Making`: make the component. Answered by DONE_SO or RAISED; with the flag of DONE_SO the
+component is then started at once, which is answered as that is. Control."""
 OBEY = 2
 """(hook, arguments): start, stop or kill. Answered by DONE_SO or FAULT. Control."""
 REGISTER = 3
@@ -108,6 +109,7 @@ class Making(NamedTuple):
         place: a `Place`, as `codecs.encode` made it; the same for all, so that a standby may
             prepare for it.
         position: what earlier incarnations have handled, see `Cell.position`.
+        start: the active period in which it is to be started at once; 0: when that is said.
         factory: as `codecs.for_child` made it.
     """
 
@@ -115,11 +117,12 @@ class Making(NamedTuple):
     incarnation: int
     active_period: int
     position: int
+    start: int
     factory: bytes
 
 
 NOWHERE = Place("", "", 0, None, "", encode(PICKLE), "memory", False, 0)
-REHEARSAL = Making(encode(NOWHERE), 0, 0, 0, encode(None))
+REHEARSAL = Making(encode(NOWHERE), 0, 0, 0, 0, encode(None))
 """What a spare child makes nothing of: it serves whatever component needs it."""
 
 
