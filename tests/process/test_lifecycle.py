@@ -457,8 +457,16 @@ def _note_whether_others_live(component: Holder) -> None:
     assert component.notes is not None
     component.notes.add(f"mine {os.getpid()}")
     mine = [line.split()[1] for line in component.notes.lines() if line.startswith("mine")]
-    living = [number for number in mine if Path(f"/proc/{number}").exists()]
-    component.notes.add(f"pids {' '.join(living)}")
+    component.notes.add(f"pids {' '.join(filter(_lives, mine))}")
+
+
+def _lives(number: str) -> bool:
+    """Whether the process is there: one that is still to be reaped is gone, as a pidfd says."""
+    try:
+        status = Path(f"/proc/{number}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(") ")[2][0] != "Z"
 
 
 def test_a_bounded_mailbox_is_full_where_it_says(

@@ -471,6 +471,75 @@ def test_a_replacement_that_crashes_is_a_fault_of_phase_create(bench: ProcessBen
     assert second.exit.signal == signal.SIGKILL
 
 
+def _as_the_snapshot_says(fault: FaultContext[Any]) -> RecoveryHandler:
+    """At the first fault: do at the start what the snapshot says; later go on without that."""
+    components.remember(fault)
+    hooks = {"start": fault.snapshot} if len(FAULTS[fault.path]) == 1 else {}
+    return fault.restart(partial(Holder, "made", recovery=_as_the_snapshot_says, hooks=hooks))
+
+
+@pytest.mark.parametrize("standby", [False, True])
+@pytest.mark.parametrize(
+    ("name", "exit"), [("fail", None), ("segfault", (None, signal.SIGSEGV)), ("leave", (7, None))]
+)
+def test_a_replacement_that_faults_in_its_start_is_replaced(
+    bench: ProcessBench, name: str, exit: tuple[int | None, int | None] | None, standby: bool
+) -> None:
+    """S-13 (process): in phase start, whether it is started with its making or told to later."""
+    action: Any = {"fail": components.fail, "segfault": components.segfault}.get(name)
+    ref = bench.started(
+        action or partial(_leave_with, 7), recovery=_as_the_snapshot_says, standby=standby
+    )
+    ref.tell(Do(components.leave, (0,)))
+    bench.event_of(events.ComponentRecovered, ref)
+    assert ref.ask(Get()) == "made"
+    assert ref.incarnation == 3
+    first, second = FAULTS[ref.path]
+    assert (first.phase, second.phase) == (Phase.RECEIVE, Phase.START)
+    found = second.exit and (second.exit.code, second.exit.signal)
+    assert found == exit
+    assert second.kind is (FaultKind.EXCEPTION if exit is None else FaultKind.PROCESS_EXIT)
+
+
+def _leave_with(code: int, component: Any) -> None:
+    components.leave(component, code)
+
+
+@pytest.mark.parametrize(("wish", "state"), [("stop", State.PASSIVE), ("kill", State.DESTROYED)])
+def test_a_replacement_may_end_in_its_start(bench: ProcessBench, wish: str, state: State) -> None:
+    """S-06 (process): it may stop or kill itself there, and that counts when it has started."""
+    ref = bench.started(partial(_wish, wish), recovery=_as_the_snapshot_says)
+    ref.tell(Do(components.leave, (0,)))
+    bench.event_of(events.ComponentRecovered, ref)
+    bench.until(lambda: ref.state is state)
+    assert len(FAULTS[ref.path]) == 1
+    assert ref.incarnation == 2
+
+
+def _wish(wish: str, component: Any) -> None:
+    getattr(component, f"{wish}_self")()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_kill_meets_a_replacement_in_its_start(
+    bench: ProcessBench, make_gate: MakeGate, overlap: bool
+) -> None:
+    """S-32 (process): what hangs in the start of the next incarnation is ended by force."""
+    reached = make_gate()
+    hang = partial(_hang_noting, reached)
+    ref = bench.started(hang, recovery=_as_the_snapshot_says, overlap=overlap)
+    ref.tell(Do(components.segfault))
+    reached.wait()
+    bench.system.kill(ref, brutal=True).result(LIMIT)
+    assert ref.state is State.DESTROYED
+    assert bench.events_of(events.ComponentRecovered, ref) == []
+
+
+def _hang_noting(reached: Gate, component: Any) -> None:
+    reached.open()
+    threading.Event().wait()
+
+
 # -- messages and asks at a fault ------------------------------------------------------------
 
 
