@@ -36,7 +36,7 @@ from kompyct.processes.board import (
     TAKEN,
 )
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import WINDOW, Making, Place, PortEvent
+from kompyct.processes.protocol import ASKED, WINDOW, Making, Place, PortEvent
 from kompyct.processes.travel import pack_exception
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
@@ -144,6 +144,9 @@ class ChildCell(Cell):
             value = frame.load()
         except BaseException:  # a class that is not known here, or one that raises
             self.incoming.append(_Unreadable(frame.number, frame.messages))
+            return
+        if frame.kind == ASKED:
+            self.incoming.append(self._envelope(value, frame.number))
             return
         if not frame.flag:
             self.incoming.extend(value)

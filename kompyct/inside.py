@@ -77,6 +77,9 @@ def _ms(nanoseconds: int) -> float:
     return max(nanoseconds, 0) / 1_000_000
 
 
+_MESSAGES = frozenset((protocol.MESSAGES, protocol.ASKED))
+
+
 class Loop:
     """Reads, runs, and waits; also the backend, the clock and the runner of the one cell."""
 
@@ -208,7 +211,7 @@ class Loop:
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind
-        if kind == protocol.MESSAGES:
+        if kind in _MESSAGES:
             assert self.own is not None
             self.own.take_messages(frame)
         elif kind == protocol.AGAIN:

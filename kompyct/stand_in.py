@@ -214,8 +214,7 @@ class StandIn(Component[Any]):
         """As `_send`, of what somebody waits for, and what is mostly alone."""
         number = self._next
         try:
-            value = ([ask.message], (0,))
-            parts = pack(protocol.MESSAGES, value, number=number, flag=True, count=1)
+            parts = pack(protocol.ASKED, ask.message, number=number, count=1)
         except Exception as error:  # whatever users' classes raise when they are pickled
             refuse_unpicklable(self._cell, ask, NOT_PICKLED, error)
             return
@@ -482,7 +481,8 @@ class StandIn(Component[Any]):
         while self._handled < handled:
             sent.popleft()
             self._handled += 1
-        self.may_send(self.child)
+        if self._cell.parked:
+            self.may_send(self.child)
 
     def _send_again(self, frame: Frame) -> None:
         """Send messages one by one: one of them cannot be unpickled in the child."""

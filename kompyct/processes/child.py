@@ -30,6 +30,9 @@ from kompyct.processes.saves import FIRST_BYTES, Saves
 _logger = logging.getLogger("kompyct")
 
 
+_ANSWERS = frozenset((DONE_SO, RAISED, FAULT))
+
+
 class Owner(Protocol):
     """Who is told what a child says, on the thread that looks after children."""
 
@@ -70,24 +73,21 @@ class Child:
         self.exit: ProcessExit | None = None
         self.start_error: ProcessStartError | None = None
         self.was_made_ahead = False  # whether it was there before somebody needed it
+        self.is_over = False  # whether it has ended, or has said its last; set under _lock
         self.is_gone = False  # whether its pidfd says so
         self.closed = False  # whether what is held of it has been let go
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
-        self._lock = allocate_lock()  # protects _questions, _over and the order of control frames
+        self._lock = (
+            allocate_lock()
+        )  # protects _questions, is_over and the order of control frames
         self._questions: deque[Ask] = deque()  # in the order in which they will be answered
-        self._over = False  # it will answer nothing any more
         self._incoming = Incoming()
         handles = (self.board.handle, self.saves.handle)
         self.sender.send(pack(ATTACH, [name for name in handles if isinstance(name, str)]))
 
     # -- from any thread --------------------------------------------------------------------
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended, or has said its last."""
-        return self._over
 
     def control(self, kind: int, value: Any = None) -> None:
         """Send a control frame that is not answered.
@@ -110,7 +110,7 @@ class Child:
         parts = pack(kind, value)
         questions = [new_ask(kind) for _ in range(answers)]
         with self._lock:
-            if not self._over:
+            if not self.is_over:
                 self._questions += questions
                 self._announce(parts)
                 return questions
@@ -161,9 +161,10 @@ class Child:
             return True
         except (OSError, ValueError):
             return False
-        for frame in frames or ():
-            self._hear_safely(frame)
-        return frames is not None
+        if frames is None:
+            return False
+        self._hear_all(frames)
+        return True
 
     def read_all(self) -> None:
         """Hear what it had said before it ended."""
@@ -174,8 +175,7 @@ class Child:
                 return
             if frames is None:
                 return
-            for frame in frames:
-                self._hear_safely(frame)
+            self._hear_all(frames)
 
     def notes_crash(self) -> bool:
         """Whether this is the first time that it is known to crash; see `Crash.take_note`."""
@@ -202,8 +202,8 @@ class Child:
     def settle(self) -> None:
         """It has ended, or is ending, and all was heard: tell whoever relies on it."""
         with self._lock:
-            first = not self._over
-            self._over = True
+            first = not self.is_over
+            self.is_over = True
             questions, self._questions = self._questions, deque()
         for question in questions:
             question.fail(self.end_error())
@@ -236,19 +236,20 @@ class Child:
         self.board.numbers[CONTROL] += 1
         self.sender.send(parts)
 
-    def _hear_safely(self, frame: Frame) -> None:
-        """Hear a frame; what goes wrong with one must not lose those that came with it."""
-        try:
-            self._hear(frame)
-        except Exception:
-            _logger.exception("what child process %s has said could not be heard", self.pid)
+    def _hear_all(self, frames: list[Frame]) -> None:
+        """Hear them; what goes wrong with one must not lose those that came with it."""
+        for frame in frames:
+            try:
+                self._hear(frame)
+            except Exception:
+                _logger.exception("what child process %s has said could not be heard", self.pid)
 
     def _hear(self, frame: Frame) -> None:
-        if frame.kind in (DONE_SO, RAISED, FAULT):
+        if frame.kind in _ANSWERS:
             with self._lock:
                 question = self._questions.popleft() if self._questions else None
                 if frame.kind != DONE_SO:
-                    self._over = True
+                    self.is_over = True
             if question is not None:
                 question.value = frame
                 question.done.release()

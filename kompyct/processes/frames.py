@@ -66,7 +66,8 @@ def pack(
 
     data = pickle.dumps(value, 5, buffer_callback=beside)
     if not buffers:
-        return raw(kind, data, number=number, flag=flag, count=count)
+        head = _HEAD.pack(_MARK, kind, flag, 0, count, len(data), number)
+        return [head + data] if len(data) < OUT_OF_BAND else [head, data]
     raws = [buffer.raw() for buffer in buffers]
     sizes = struct.pack(f"<{len(raws)}Q", *(part.nbytes for part in raws))
     length = len(sizes) + len(data) + sum(part.nbytes for part in raws)
@@ -82,6 +83,7 @@ def raw(
     return [head + data] if len(data) < OUT_OF_BAND else [head, data]
 
 
+_DONTWAIT = socket.MSG_DONTWAIT
 _frame = partial(tuple.__new__, Frame)  # without the call of a function of Python's
 _NO_BUFFERS: list[bytearray] = []
 
@@ -103,7 +105,7 @@ class Incoming:
             OSError: as `recv` does; BlockingIOError: there is nothing to be read.
             ValueError: as `feed`.
         """
-        count = connection.recv_into(self._read, 0, socket.MSG_DONTWAIT)
+        count = connection.recv_into(self._read, 0, _DONTWAIT)
         return self.feed(bytes(self._read[:count])) if count else None
 
     def feed(self, data: bytes) -> list[Frame]:

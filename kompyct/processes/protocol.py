@@ -26,6 +26,8 @@ LEAVE = 4
 MESSAGES = 5
 """A list of messages, the first of which has the frame's number; with flag, and the indices of
 those that are no plain ones: a `PortEvent`, or what is asked."""
+ASKED = 35
+"""One message that somebody waits for, with its number; as MESSAGES."""
 AGAIN = 6
 """One message of several that could not be unpickled together; as MESSAGES."""
 WARM = 7

@@ -85,6 +85,12 @@ class Reactor:
         """Wait for descriptors only, so many seconds at most, and call what is to be called."""
         watched = self._watched
         polled = self._poll.poll(wait)
+        if len(polled) == 1:  # mostly
+            ((descriptor, events),) = polled
+            entry = watched.get(descriptor)
+            if entry is not None:
+                self.call(entry[0], entry[1], events)
+            return
         ready = [(descriptor, watched.get(descriptor), events) for descriptor, events in polled]
         # The last first: when a process ends, its pidfd comes after its connection, and makes the
         # look at that superfluous.
