@@ -343,14 +343,14 @@ class StandIn(Component[Any]):
         cell = self._cell
         child = self.child
         with child.taking:
-            if child.is_discarded or child.saves.newest() <= self._taken:
+            saves = [] if child.is_discarded else child.saves.read(self._taken)
+            if not saves:
                 return
+            self._taken = saves[0].sequence
             before = self._kompyct_registration or cell.recovery
-            for save in reversed(child.saves.read()):
-                if save.sequence > self._taken:
-                    self._taken = save.sequence
-                    made = registration_of(save, cell.path, cell.runtime.bound)
-                    before = made.following(before)
+            for save in reversed(saves):
+                made = registration_of(save, cell.path, cell.runtime.bound)
+                before = made.following(before)
             self._kompyct_registration = before
         stored = cell.stored  # once: the end of the component takes it away
         if stored is not None and before is not None:

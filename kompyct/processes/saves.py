@@ -36,6 +36,7 @@ SMALL = 4096
 _PLACE = struct.Struct("=6Q")
 _SEQUENCE = struct.Struct("=Q")
 _PLACE_BYTES = 64
+_SEQUENCES = struct.Struct("=" + f"Q{_PLACE_BYTES - _SEQUENCE.size}x" * PLACES)
 _START = 4096
 
 
@@ -107,18 +108,23 @@ class Saves:
             _SEQUENCE.pack_into(buffer, before * _PLACE_BYTES, 0)
             self._sequences[before] = 0
 
-    def read(self) -> list[Save]:
+    def read(self, after: int = 0) -> list[Save]:
         """What is saved, newest first. Of a child that is writing just now, what is complete.
 
         What its checksum contradicts is left out: somebody has written there who must not.
+
+        Args:
+            after: only saves of a greater sequence.
         """
         newest = self.newest()
+        if newest <= after:
+            return []
         while True:
             found = [self._read(place) for place in range(PLACES)]
-            saves = [save for save in found if save is not None]
+            saves = [save for save in found if save is not None and save.sequence > after]
             saves.sort(reverse=True)
             # A save that repeats the one before is in another place: both may be missed.
-            if not newest or (saves and saves[0].sequence >= newest) or self._is_damaged(newest):
+            if (saves and saves[0].sequence >= newest) or self._is_damaged(newest):
                 return saves
 
     def _is_damaged(self, sequence: int) -> bool:
@@ -128,10 +134,7 @@ class Saves:
     def newest(self) -> int:
         """The sequence of the newest save; 0 if there is none."""
         self._block.refresh()
-        buffer = self._block.buffer
-        return max(
-            int(_SEQUENCE.unpack_from(buffer, place * _PLACE_BYTES)[0]) for place in range(PLACES)
-        )
+        return int(max(_SEQUENCES.unpack_from(self._block.buffer)))
 
     def close(self) -> None:
         """Let the memory go."""
