@@ -118,6 +118,9 @@ CASES: Mapping[str, Case] = {
     "kill/pidfd, 500 MB": Case(partial(die_bare, how="kill", size_bytes=LARGE), 8, least=2),
     "crash/process": Case(partial(die, how="crash"), 40, least=2),
     "crash/process, standby": Case(partial(die, how="crash", options=STANDBY), 40, least=2),
+    "crash/process, standby and overlap": Case(
+        partial(die, how="crash", options=OVERLAPPING), 40, least=2
+    ),
     "crash/process, 500 MB": Case(
         partial(die, how="crash", size_bytes=LARGE, options=OVERLAPPING), 8, least=2
     ),
@@ -186,11 +189,18 @@ GROUP = Group(
             "crash",
             "running",
             MILLISECONDS,
-            ("process", "process, standby", "process, 500 MB", "guard"),
+            (
+                "process",
+                "process, standby",
+                "process, standby and overlap",
+                "process, 500 MB",
+                "guard",
+            ),
             ("faultguard",),
             (
                 at_most(5, "process"),
                 at_most(1, "process, standby"),
+                at_most(1, "process, standby and overlap"),
                 at_most(1, "process, 500 MB"),
             ),
         ),
