@@ -23,7 +23,7 @@ class Case:
 
     Attributes:
         measure: called in a process of its own with the size; returns quantities by name.
-        size: how many messages, components or faults; a round of a few seconds at most.
+        size: how many messages, components or faults; a round of some seconds.
         least: the size below which it would measure nothing.
         max_repeats: repeats at most, for what takes long.
     """

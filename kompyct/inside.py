@@ -66,9 +66,6 @@ def serve(descriptors: Sequence[int]) -> None:
     Loop(connection, descriptors[2:-1], lifeline=descriptors[-1]).serve()
 
 
-SOON = 10_000_000
-"""Nanoseconds without anything to do after which a child watches its parent."""
-
 LOOK_AGAIN = 10
 """Milliseconds after which who waits for a reply looks whether another thread has got it."""
 
@@ -129,20 +126,12 @@ class Loop:
             elif own is not None and own.control:
                 self.turn(own._obey)
             elif own is not None and own.has_some and own.state is ACTIVE:
-                if not self.is_watching:
-                    self.watch_parent()
                 self.turn(own.handle_some)
                 if self._has_control() or (self.due is not None and self.due <= self.now()):
                     self._hear(0)
             else:
                 self._tell_rest()
-                if own is None or self.is_watching:
-                    self._hear(None)
-                    continue
-                soon = self.now() + SOON
-                self._hear(soon)
-                if self.now() >= soon:
-                    self.watch_parent()
+                self._hear(None)
 
     def turn(self, call: Callable[[], object]) -> None:
         """Have the cell do something."""
@@ -292,6 +281,7 @@ class Loop:
         starts = bool(making.start) and not ports and not numbers[ORDERED]
         done = pack(protocol.DONE_SO, ports) if ports else raw(protocol.DONE_SO, flag=starts)
         self.parent.send(done)
+        self.watch_parent()  # before `on_start`, which may give up this process's rights
         if starts:
             self.turn(lambda: own.obey("start", making.start))
 
@@ -305,8 +295,7 @@ class Loop:
     def watch_parent(self) -> None:
         """End when the parent does, also while this is busy.
 
-        The kernel sees to that as well, unless this process gives up its rights. So it is done
-        when there is time, or at the first message: until then somebody waits for this process.
+        The kernel sees to that as well, unless this process gives up its rights.
         """
         if not self.is_watching:
             self.is_watching = True

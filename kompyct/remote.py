@@ -148,6 +148,7 @@ class RemoteCell(Cell):
                 if _is_end(obey, arguments):
                     if _is_brutal(arguments):
                         stand_in.patience = HURRY
+                    stand_in.be_ordered()
                     self._have_end(stand_in)
             try:
                 stand_in.have_made(making)
@@ -174,6 +175,7 @@ class RemoteCell(Cell):
                 making = self._making(self.factory)
                 self._standby = self.backend.new_child()
                 self._standby.control(protocol.WARM, making)
+                self.backend.replace_spare()
 
     def let_go(self) -> None:
         """Let the standby go: there will be no further incarnation."""
@@ -241,7 +243,7 @@ class RemoteCell(Cell):
 
     def take_up_saves(self) -> None:
         """Take up what the component has saved in its process."""
-        stand_in = self.component  # once: the turn may take it away
+        stand_in = self.newest  # also while it starts by itself, and the turn does not know yet
         if stand_in is not None:
             stand_in.take_up_saves()
 

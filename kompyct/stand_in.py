@@ -144,8 +144,6 @@ class StandIn(Component[Any]):
             self._kompyct_ports = frame.load()
         if frame.flag:
             self._starting = questions[1]
-        elif making.start:
-            self.child.withdraw(questions[1])
 
     def _answered(self, question: Ask, timeout: float = -1) -> Frame | None:
         """Wait for the answer; None if it has not come in time. Raises as `have_done`."""
@@ -481,7 +479,7 @@ class StandIn(Component[Any]):
         while self._handled < handled:
             sent.popleft()
             self._handled += 1
-        if self._cell.parked:
+        if self._cell.parked:  # looked at before the call: mostly it is not
             self.may_send(self.child)
 
     def _send_again(self, frame: Frame) -> None:

@@ -47,7 +47,7 @@ CRASH_LOOK = 0.002
 RESERVED = 24
 """Descriptors that are not for a spare child: what three children need."""
 
-SOON = 0.002
+TIDY_AFTER = 0.002
 """Seconds until what nobody waits for is done of the end of a child: its successor comes first."""
 
 UNREACHABLE = 0.5
@@ -133,7 +133,13 @@ class ProcessBackend:
         spare = None if self._closed else self._spare.take()
         if spare is not None:
             return spare
-        child = Child(next(self._numbers), self._watch_writing)
+        try:
+            child = Child(next(self._numbers), self._watch_writing)
+        except OSError:
+            if not self._buried:
+                raise
+            time.sleep(2 * TIDY_AFTER)  # until what is held of those that are gone is let go
+            child = Child(next(self._numbers), self._watch_writing)
         with self._mutex:
             if self._closed:
                 _throw_away(child)
@@ -149,6 +155,10 @@ class ProcessBackend:
             # Before it closes: it is finished.
             self._reactor.post(lambda: self._start(child))
         return child
+
+    def replace_spare(self) -> None:
+        """Have another spare child made, since one was taken and the thread may not know yet."""
+        self._reactor.wake()
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` on the thread after that time; it must not wait for anything."""
@@ -254,6 +264,8 @@ class ProcessBackend:
             return
         if isinstance(news, Started):
             child.started(news.pid, news.pidfd)
+            if self._closed:  # it was ordered just before the end
+                child.signal(signal.SIGKILL)
             self._spare.want()
             self._reactor.watch(child.connection.fileno(), self._talk, child)
             self._reactor.watch(child.crash.reading, self._crash, child)
@@ -334,20 +346,23 @@ class ProcessBackend:
             child.exit = from_status(pid, status, oom=oom)
         for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
             self._reactor.unwatch(watched)
-        child.be_gone()
         if not self._buried:
-            self._reactor.after(SOON, self._tidy)
+            self._reactor.after(TIDY_AFTER, self._tidy)
         self._buried.append((child, is_reaped))
+        child.be_gone()
 
     def _tidy(self) -> None:
         """Let go of what is held of children that are gone."""
         buried, self._buried = self._buried, []
         for child, is_reaped in buried:
-            del self._children[child.number]
-            child.finish()
-            self._spare.lost(child)
-            if not is_reaped:
-                self._reap(child.number, tell=False)
+            self._reactor.call(self._let_go, child, is_reaped)
+
+    def _let_go(self, child: Child, is_reaped: bool) -> None:
+        del self._children[child.number]
+        self._spare.lost(child)
+        if not is_reaped:
+            self._reap(child.number, tell=False)
+        child.finish()
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""

@@ -24,7 +24,7 @@ from kompyct.processes.crash import Crash
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import Frame, Incoming, PatientSender, pack
 from kompyct.processes.memory import HAS_MEMFD, Block
-from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, RAISED
+from kompyct.processes.protocol import ATTACH, DONE_SO, FAULT, MAKE, RAISED
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
 _logger = logging.getLogger("kompyct")
@@ -79,9 +79,8 @@ class Child:
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
         self.gone = new_ask(None)  # settled when it has ended
-        self._lock = (
-            allocate_lock()
-        )  # protects _questions, is_over and the order of control frames
+        # Protects _questions, is_over, and the order of control frames.
+        self._lock = allocate_lock()
         self._questions: deque[Ask] = deque()  # in the order in which they will be answered
         self._incoming = Incoming()
         handles = (self.board.handle, self.saves.handle)
@@ -117,11 +116,6 @@ class Child:
         for question in questions:
             question.fail(self.end_error())
         return questions
-
-    def withdraw(self, question: Ask) -> None:
-        """There will be no answer to `question`, nor is one waited for."""
-        with self._lock, suppress(ValueError):  # the child has ended
-            self._questions.remove(question)
 
     def end_error(self) -> Exception:
         """The error for whoever relied on it."""
@@ -250,6 +244,8 @@ class Child:
                 question = self._questions.popleft() if self._questions else None
                 if frame.kind != DONE_SO:
                     self.is_over = True
+                elif question is not None and question.message == MAKE and not frame.flag:
+                    self._questions.clear()  # it does not start by itself
             if question is not None:
                 question.value = frame
                 question.done.release()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,35 @@ def test_the_next_incarnation_takes_the_spare_child(make_bench: Any) -> None:
     bench.fault(ref)
     bench.until(lambda: ref.incarnation == 2 and ref.state.value == "active")
     assert do(ref, components.pid) == spare.pid
+
+
+def test_a_standby_is_one_more_process(make_bench: Any) -> None:
+    """Given `standby=True`, then there are the component's process, its standby, and a spare one,
+    though nobody says anything after the standby was taken from what was ready."""
+    bench = make_bench()
+    bench.started(1, recovery=from_snapshot, standby=True)
+    backend = bench.system._runtime.backend_of("process")
+    bench.until(lambda: len(backend._children) == 3)
+    assert spare_of(bench)
+
+
+def test_a_child_ordered_just_before_the_end_is_not_waited_for(make_bench: Any) -> None:
+    """Given a child that is there only when the system ends, then it is ended at once."""
+    bench = make_bench()
+    ref = bench.started(1)
+    spare_of(bench)
+    bench.system.kill(ref).result(LIMIT)
+    backend = bench.system._runtime.backend_of("process")
+    zygote = backend._starter._process.pid
+    os.kill(zygote, signal.SIGSTOP)
+    backend._spare.take()
+    child = backend.new_child()
+    threading.Timer(0.2, os.kill, (zygote, signal.SIGCONT)).start()
+    began = time.monotonic()
+    bench.system.shutdown()
+    assert time.monotonic() - began < 0.9  # a second is what `_end_all` has for it
+    assert child.pid is not None
+    assert child.gone.settled()
 
 
 def test_a_rehearsal_leaves_nothing_behind(make_bench: Any) -> None:
