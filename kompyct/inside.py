@@ -75,6 +75,7 @@ def _ms(nanoseconds: int) -> float:
 
 
 _MESSAGES = frozenset((protocol.MESSAGES, protocol.ASKED))
+"""The kinds of frames that bring messages for the first time."""
 
 
 class Loop:

@@ -278,25 +278,9 @@ def in_the_midst(
     function: Callable[..., object] = SharedStore.overwrite,
 ) -> None:
     """Assign `value` to "key" of `data`, and call `action` while it is written by `function`."""
-    store = data.store
-    assert isinstance(store, SharedStore)
-    done: list[bool] = []
-
-    def trace(frame: FrameType, event: str, _: object) -> object:
-        if frame.f_code is function.__code__:
-            if event == "line" and "sequence" in frame.f_locals and not done:
-                done.append(True)
-                sys.settrace(None)
-                action()
-            return trace
-        return None
-
-    sys.settrace(trace)  # type: ignore[arg-type]
-    try:
+    assert isinstance(data.store, SharedStore)
+    with _once_in(function, lambda frame: "sequence" in frame.f_locals, action):
         data["key"] = value
-    finally:
-        sys.settrace(None)
-    assert done
 
 
 @pytest.mark.parametrize("deletes", [False, True])
@@ -393,12 +377,26 @@ def at_line(
     function: Callable[..., object], text: str, action: Callable[[], object]
 ) -> Iterator[None]:
     """Within, call `action` once before the line of `function` that has `text`."""
+
+    def is_there(frame: FrameType) -> bool:
+        return text in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+
+    with _once_in(function, is_there, action):
+        yield
+
+
+@contextmanager
+def _once_in(
+    function: Callable[..., object],
+    is_there: Callable[[FrameType], bool],
+    action: Callable[[], object],
+) -> Iterator[None]:
+    """Within, call `action` before the first line of `function` at which `is_there`; it is met."""
     done: list[bool] = []
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         if frame.f_code is function.__code__:
-            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-            if event == "line" and text in line and not done:
+            if event == "line" and not done and is_there(frame):
                 done.append(True)
                 sys.settrace(None)
                 action()

@@ -71,7 +71,8 @@ class ProcessBackend:
         # For the thread only:
         self._children: dict[int, Child] = {}
         self._statuses: dict[int, int | None] = {}  # of children that are still being heard
-        self._buried: list[tuple[Child, bool]] = []  # with whether it was reaped
+        # With whether it was reaped; `new_child` looks whether there are any, as a hint.
+        self._buried: list[tuple[Child, bool]] = []
         self._starter: Any = None
         self._connection: Any = None  # the starter's, as it is watched
         self._witness: OomWitness | None = None

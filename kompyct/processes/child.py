@@ -31,6 +31,7 @@ _logger = logging.getLogger("kompyct")
 
 
 _ANSWERS = frozenset((DONE_SO, RAISED, FAULT))
+"""The kinds of frames that answer a question."""
 
 
 class Owner(Protocol):
@@ -73,7 +74,9 @@ class Child:
         self.exit: ProcessExit | None = None
         self.start_error: ProcessStartError | None = None
         self.was_made_ahead = False  # whether it was there before somebody needed it
-        self.is_over = False  # whether it has ended, or has said its last; set under _lock
+        self.is_over = (
+            False  # whether it has ended, or has said its last; set under _lock, for good
+        )
         self.is_gone = False  # whether its pidfd says so
         self.closed = False  # whether what is held of it has been let go
         self.is_discarded = False  # whether nobody looks at the shared memory any more
@@ -107,7 +110,7 @@ class Child:
             Exception: what pickling `value` raises.
         """
         parts = pack(kind, value)
-        questions = [new_ask(kind) for _ in range(answers)]
+        questions = [new_ask(kind), *(new_ask(None) for _ in range(1, answers))]
         with self._lock:
             if not self.is_over:
                 self._questions += questions
