@@ -5,7 +5,7 @@ Plain fields, without behaviour; `faults` is what recovery functions see of them
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -37,8 +37,7 @@ class Report(Protocol):
     def __call__(self, wait: float, *, innermost: bool = False) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """A fault as its own process told it, or as its process's end shows it.
 
     Attributes:
@@ -75,14 +74,13 @@ class Text:
         return self._text
 
 
+_PLACE = re.compile(r'^ *File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+
+
 def location_in(stack: str) -> str:
     """The innermost place in what `faulthandler` wrote, as `FaultContext.location`."""
-    for line in stack.splitlines():
-        file, _, rest = line.strip().partition('", line ')
-        number, _, name = rest.partition(" in ")
-        if file.startswith('File "') and number.isdigit():
-            return f"{file[6:]}:{number} in {name}"
-    return "unknown place"
+    found = _PLACE.search(stack)
+    return "{}:{} in {}".format(*found.groups()) if found else "unknown place"
 
 
 UNREAD: Any = object()

@@ -201,6 +201,9 @@ def _wants(message: Any) -> OnRestart:
 
 def _settle_queued(cell: Cell, facts: Facts, comes_back: bool) -> None:
     """Deal with what is queued and does not meet the next incarnation; `facts` counts it."""
+    if not cell.waiting():  # an ask that comes now is one of after the fault, and keeps its mark
+        cell.history.looked_at = cell.handled
+        return
     has_asks = cell.has_asks
     if has_asks:  # else an ask that has come since would lose its mark
         cell.has_asks = False  # before the look: an ask that comes now sets it again

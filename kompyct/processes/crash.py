@@ -84,9 +84,11 @@ class Crash:
             innermost: wait for the innermost frame only, which comes first.
         """
         until = time.monotonic() + wait
-        # Read here as well: the thread that looks after children looks only now and then.
-        while self.is_known and self.read():
+        while self.is_known:
             if innermost and _FRAME.search(self._text):
+                break
+            # Here as well: the thread that looks after children looks only now and then.
+            if not self.read():
                 break
             left = until - time.monotonic()
             if left <= 0:
