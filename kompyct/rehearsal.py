@@ -5,6 +5,7 @@ Whatever a forked process touches for the first time is copied for it: better be
 
 from __future__ import annotations
 
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def rehearse(loop: Loop, making: Making) -> None:
         assert own is not None
         own.take_messages(_frame(protocol.MESSAGES, [None]))
         loop.turn(own.handle_some)
+        _have_stack()
     finally:
         loop.own = None
         loop.prepared = None
@@ -58,6 +60,14 @@ def rehearse(loop: Loop, making: Making) -> None:
     if making.place != REHEARSAL.place:
         with suppress(Exception):  # as above
             loop.prepare(making.place)
+
+
+def _have_stack() -> None:
+    """Have a thread begin and end: the next one, see `Loop.watch_parent`, gets its stack."""
+    ended = allocate_lock()
+    with ended:
+        start_new_thread(ended.release, ())
+        ended.acquire()
 
 
 class _Rehearsal(Component[object]):
