@@ -32,6 +32,7 @@ from kompyct.lifecycle import State
 from kompyct.messages import Ask
 from kompyct.processes import protocol
 from kompyct.processes.board import CONTROL, DONE, NUMBER_OF, ORDERED, PHASE, Board
+from kompyct.processes.dying import hold
 from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
@@ -212,6 +213,7 @@ class Loop:
         elif kind == protocol.ATTACH:
             handles = [*frame.load(), *self._memory]
             self.board = Board(Block.attach(handles[0]))
+            hold(self.board.holder)
             self.saves = Saves(Block.attach(handles[1]))
         else:
             self.heard += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from _thread import LockType
 from collections import deque
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,13 @@ HURRY = 0.1
 SOON = 0.01
 """Seconds after a start until the next standby is made."""
 
+LAST_BREATH = 30.0
+"""Seconds at most until the kernel has taken an ending process apart, which its successor waits
+for; to free much memory, or to write a core, takes long."""
+
+LOOK = 0.1
+"""Seconds between looks, while it waits, whether it is to end itself."""
+
 GRACE = 0.5
 """Seconds from SIGTERM to SIGKILL."""
 
@@ -102,8 +110,11 @@ class StandIn(Component[Any]):
         crashed, cell.crashed = cell.crashed, ()
         starting, self._starting = self._starting, None
         if starting is None:
+            until = monotonic() + LAST_BREATH
             for child in () if cell.options.overlap else crashed:
-                _wait(cell, child.gone, GRACE + 1.0)
+                while not self.is_to_end and monotonic() < until:
+                    if _wait(cell, child.gone, LOOK):
+                        break
             self.have_done(protocol.OBEY, ("start", cell.active_period))
         else:
             self._answered(starting)
@@ -400,7 +411,7 @@ class StandIn(Component[Any]):
         child = self.child
         if child.is_discarded:  # by `on_kill`
             return
-        if child.crash.is_known:  # the next one may be made meanwhile, see `on_start`
+        if child.is_ending:  # the next one may be made meanwhile, see `on_start`
             cell.crashed += (child,)
         elif not child.gone.settled():
             if patience and not child.is_over:

@@ -18,9 +18,10 @@ PACKAGE = Path(__file__).parent.parent / "kompyct"
 LAYERS = (
     "errors events fault_classes lifecycle messages needed news restart version",
     "amounts checks clock codecs deadline functions futures interrupts keys mailbox options "
-    "waiting processes processes.board processes.child processes.crash processes.exits "
-    "processes.frames processes.groups processes.identity processes.memory processes.parent "
-    "processes.protocol processes.reactor processes.saves processes.spare processes.starter "
+    "waiting processes processes.board processes.child processes.crash processes.dying "
+    "processes.exits processes.frames processes.groups processes.identity processes.memory "
+    "processes.parent processes.protocol processes.reactor processes.reaper processes.saves "
+    "processes.spare processes.starter "
     "processes.travel processes.usage processes.zygote store store.atomic store.compression "
     "store.directory store.failures store.files store.formats store.locks store.records "
     "store.segments store.snapshots store.trust",
@@ -92,7 +93,7 @@ LONGER = {
     "root": (415, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
-    "backends.process": (405, "the thread that looks after children, and all it may hear"),
+    "backends.process": (340, "the thread that looks after children, and all it may hear"),
     "codecs": (370, "the one owner of cloudpickle, with all that is made by it"),
     "guard.shared": (345, "writes, with a lock and without, and what interrupts them, are one"),
     "processes.starter": (340, "two ways to have children made, and what is told of each"),
@@ -102,7 +103,7 @@ LONGER = {
     "offspring": (390, "how a child is told to end, hurried, and left behind is one protocol"),
     "supervision": (485, "who starts and stops when: one state, and no part makes sense alone"),
     "supervising": (455, "the life of a supervisor, and what it does at each action"),
-    "stand_in": (560, "what is sent, kept, heard and recalled is one protocol"),
+    "stand_in": (565, "what is sent, kept, heard and recalled is one protocol"),
     "child_cell": (450, "the other side of the same protocol"),
     "virtual_tree": (375, "a small world: its clock, its tree, and what happens in it"),
     "writer": (395, "who writes, who sleeps and who is woken are one protocol, proved as one"),

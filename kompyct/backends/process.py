@@ -25,8 +25,8 @@ from kompyct.backends.pool import PoolBackend
 from kompyct.errors import ProcessStartError
 from kompyct.messages import Envelope
 from kompyct.processes.child import Child
-from kompyct.processes.exits import OomWitness, ProcessExit, from_status
 from kompyct.processes.reactor import READ, WRITE, Reactor
+from kompyct.processes.reaper import TIDY_AFTER, UNREACHABLE, Reaper
 from kompyct.processes.spare import Spare
 from kompyct.processes.starter import Ended, Failed, News, Spawner, Started, starter_for
 from kompyct.processes.zygote import has_main
@@ -41,17 +41,9 @@ _MAIN = threading.main_thread().ident
 DEAF = 10.0
 """Seconds without a child after which another zygote is asked for the next one."""
 
-CRASH_LOOK = 0.002
-"""Seconds between two looks at what a child writes that crashes."""
 
 RESERVED = 24
 """Descriptors that are not for a spare child: what three children need."""
-
-TIDY_AFTER = 0.002
-"""Seconds until what nobody waits for is done of the end of a child: its successor comes first."""
-
-UNREACHABLE = 0.5
-"""Seconds a child may live on after it has closed its connection."""
 
 
 class ProcessBackend:
@@ -67,15 +59,12 @@ class ProcessBackend:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._reactor = Reactor()
+        self._reaper = Reaper(system_name, self._reactor, self)
         self._ident = 0  # of the thread
         # For the thread only:
         self._children: dict[int, Child] = {}
-        self._statuses: dict[int, int | None] = {}  # of children that are still being heard
-        # With whether it was reaped; `new_child` looks whether there are any, as a hint.
-        self._buried: list[tuple[Child, bool]] = []
         self._starter: Any = None
         self._connection: Any = None  # the starter's, as it is watched
-        self._witness: OomWitness | None = None
         self._spare = Spare(self._spare_child, self._reactor.after)
 
     # -- as a backend -----------------------------------------------------------------------
@@ -137,7 +126,7 @@ class ProcessBackend:
         try:
             child = Child(next(self._numbers), self._watch_writing)
         except OSError:
-            if not self._buried:
+            if not self._reaper.holds_ended:
                 raise
             time.sleep(2 * TIDY_AFTER)  # until what is held of those that are gone is let go
             child = Child(next(self._numbers), self._watch_writing)
@@ -206,7 +195,6 @@ class ProcessBackend:
     def _start(self, child: Child) -> None:
         if self._starter is None:
             self._starter = starter_for(ENTRY, self._forget_connection)
-            self._witness = OomWitness()
         self._children[child.number] = child
         try:
             self._starter.start(child.number, child.descriptors())
@@ -269,17 +257,10 @@ class ProcessBackend:
                 child.signal(signal.SIGKILL)
             self._spare.want()
             self._reactor.watch(child.connection.fileno(), self._talk, child)
-            self._reactor.watch(child.crash.reading, self._crash, child)
-            self._reactor.watch(news.pidfd, self._gone, child)
+            self._reaper.watch(child)
             self._register(child)
-        elif isinstance(news, Ended) and child.gone.settled():
-            pass  # its zygote was lost, after it had ended and before it was reaped
         elif isinstance(news, Ended):
-            self._statuses[news.number] = news.status
-            if child.is_gone or news.status is not None:
-                self._bury(child)
-            else:  # its zygote was lost; it ends with that, which `_gone` will see
-                child.signal(signal.SIGKILL)
+            self._reaper.note_status(child, news.status)
         elif news.is_threaded:
             if not isinstance(self._starter, Spawner):
                 self._starter.close()
@@ -300,82 +281,34 @@ class ProcessBackend:
             self._reactor.unwatch(child.connection.fileno())
             self._reactor.after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
-    def _crash(self, child: Child, events: int) -> None:
-        goes_on = child.crash.read()
-        if child.notes_crash():
-            child.read_all()
-            child.settle()
-            self._reactor.after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
-        if child.crash.is_known and goes_on:
-            # It writes some fifty small pieces: to be woken by each would take the time in which
-            # it could end. But its pipe must not fill up.
-            self._reactor.unwatch(child.crash.reading)
-            self._reactor.after(CRASH_LOOK, lambda: self._crash(child, 0))
-        elif not goes_on:
-            self._reactor.unwatch(child.crash.reading)
+    # -- for the reaper ---------------------------------------------------------------------
 
-    def _gone(self, child: Child, events: int) -> None:
-        """Its process has ended; how, the starter knows, or will tell."""
-        assert child.pid is not None
-        self._reactor.unwatch(child.pidfd)
-        child.is_gone = True
-        number = child.number
-        if number in self._statuses:  # known before, see `_note`
-            self._bury(child)
-            return
-        status = self._starter.status_of(number, child.pid)
-        if status is None:
-            self._reap(number, tell=True)
-        else:
-            self._statuses[number] = status
-            self._bury(child, is_reaped=False)
+    def status_of(self, child: Child) -> int | None:
+        """See `reaper.Parent`."""
+        return None if child.pid is None else self._starter.status_of(child.number, child.pid)
 
-    def _reap(self, number: int, *, tell: bool) -> None:
-        self._starter.reap(number, tell=tell)
+    def reap(self, child: Child, *, tell: bool) -> None:
+        """See `reaper.Parent`."""
+        self._starter.reap(child.number, tell=tell)
         self._hear_starter(None, 0)
 
-    def _bury(self, child: Child, *, is_reaped: bool = True) -> None:
-        """It has ended, and how is known; what is held of it is let go soon."""
-        status = self._statuses.pop(child.number)
-        child.read_all()
-        child.crash.read()
-        pid = child.pid or 0
-        if status is None:
-            child.exit = ProcessExit(pid, None, None, "signal")
-        else:
-            oom = self._witness is not None and self._witness.saw_a_kill()
-            child.exit = from_status(pid, status, oom=oom)
-        for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
-            self._reactor.unwatch(watched)
-        if not self._buried:
-            self._reactor.after(TIDY_AFTER, self._tidy)
-        self._buried.append((child, is_reaped))
-        child.be_gone()
-
-    def _tidy(self) -> None:
-        """Let go of what is held of children that are gone."""
-        buried, self._buried = self._buried, []
-        for child, is_reaped in buried:
-            self._reactor.call(self._let_go, child, is_reaped)
-
-    def _let_go(self, child: Child, is_reaped: bool) -> None:
+    def forget(self, child: Child) -> None:
+        """See `reaper.Parent`."""
         del self._children[child.number]
         self._spare.lost(child)
-        if not is_reaped:
-            self._reap(child.number, tell=False)
-        child.finish()
+
+    # -- the end ----------------------------------------------------------------------------
 
     def _end_all(self) -> None:
         """End whatever is left: the starter's children end with it."""
         with self._mutex:
             pass  # whoever was just ordering a child has done so
         self._reactor.flush()
-        for child in tuple(self._children.values()):
-            child.signal(signal.SIGKILL)
+        self._reaper.end_all(tuple(self._children.values()))
         until = time.monotonic() + 1.0
-        while len(self._children) > len(self._buried) and time.monotonic() < until:
+        while len(self._children) > self._reaper.ended and time.monotonic() < until:
             self._reactor.hear(0.05)
-        self._reactor.call(self._tidy)
+        self._reactor.call(self._reaper.tidy)
         if self._starter is not None:
             self._starter.close()
             for news in self._starter.news():

@@ -6,9 +6,11 @@ other at any time, also when its writer is dead.
 
 from __future__ import annotations
 
+from kompyct.processes.dying import HOLDER_BYTES
 from kompyct.processes.memory import Block
 
-BOARD_BYTES = 256
+_NUMBERS_BYTES = 256
+BOARD_BYTES = _NUMBERS_BYTES + HOLDER_BYTES
 
 # Written by the parent; a cache line of their own.
 CONTROL = 0
@@ -43,7 +45,12 @@ class Board:
 
     def __init__(self, block: Block) -> None:
         self._block = block
-        self.numbers = block.buffer[:BOARD_BYTES].cast("Q")
+        self.numbers = block.buffer[:_NUMBERS_BYTES].cast("Q")
+
+    @property
+    def holder(self) -> memoryview:
+        """Memory for the mutex that the child's main thread holds, see `dying`."""
+        return self._block.buffer[_NUMBERS_BYTES:BOARD_BYTES]
 
     @property
     def handle(self) -> int | str:

@@ -77,7 +77,9 @@ class Child:
         self.is_over = (
             False  # whether it has ended, or has said its last; set under _lock, for good
         )
+        self.is_ending = False  # whether it is known how it ends, before it is gone
         self.is_gone = False  # whether its pidfd says so
+        self.is_buried = False  # whether it is known how it has ended, or that nobody knows
         self.closed = False  # whether what is held of it has been let go
         self.is_discarded = False  # whether nobody looks at the shared memory any more
         self.taking = allocate_lock()  # of its saves; protects is_discarded, and the memory
@@ -178,6 +180,7 @@ class Child:
         """Whether this is the first time that it is known to crash; see `Crash.take_note`."""
         number = self.crash.take_note()
         if number is not None:
+            self.is_ending = True
             self.exit = ProcessExit(self.pid or 0, None, number, "signal")
         return number is not None
 

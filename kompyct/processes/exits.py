@@ -70,10 +70,11 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-def status_of_zombie(pid: int) -> int | None:
+def status_of_dead(pid: int) -> int | None:
     """How a process ended that nobody has reaped yet, as `os.waitpid` says; None if unknown.
 
-    So is an exit with code 0: the kernel says 0 as well to whom it does not want to tell.
+    Also of one that is still being taken apart. Unknown is an exit with code 0: the kernel says 0
+    as well to whom it does not want to tell, and of a process that lives on.
     """
     try:
         if not _is_own_namespace(os.getpid()):
@@ -81,9 +82,15 @@ def status_of_zombie(pid: int) -> int | None:
         fields = _start_of(f"/proc/{pid}/stat").rpartition(b") ")[2].split()  # from the third on
     except OSError:
         return None
-    if fields[:1] != [b"Z"] or len(fields) <= _EXIT_CODE:
+    if len(fields) <= _EXIT_CODE or fields[0] in _STOPPED:
         return None
-    return int(fields[_EXIT_CODE]) or None
+    status = int(fields[_EXIT_CODE])
+    return None if status in _STOPS else status or None
+
+
+_STOPPED = (b"T", b"t")
+_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""Of a process that is stopped, the field has the signal that did so."""
 
 
 @lru_cache(maxsize=1)

@@ -151,6 +151,7 @@ class _Nameless(Block):
         with suppress(BufferError):  # there are views: it is unmapped when they are gone
             self.buffer.release()
             self._mapping.close()
+        del self._mapping
 
     def _map(self, size: int) -> None:
         mapping = mmap.mmap(self._descriptor, size)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kompyct.errors import ProcessStartError
-from kompyct.processes.exits import status_of_zombie
+from kompyct.processes.exits import status_of_dead
 from kompyct.processes.zygote import (
     ENDED,
     FAILED,
@@ -148,7 +148,7 @@ class Zygote:
 
     def status_of(self, number: int, pid: int) -> int | None:
         """How a child ended whose pidfd says so; None if only the zygote can tell."""
-        status = status_of_zombie(pid) if number in self._living else None
+        status = status_of_dead(pid) if number in self._living else None
         # Of a zygote that is gone, the children were ended with it: that is no status of theirs.
         is_sure = status is not None and self._process is not None and self._process.poll() is None
         return status if is_sure else None

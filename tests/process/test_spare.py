@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import kompyct.processes.spare
-from kompyct.processes.exits import status_of_zombie
+from kompyct.processes.exits import status_of_dead
 from tests.conftest import LIMIT
 from tests.process import components
 from tests.process.components import Get, from_snapshot
@@ -110,7 +110,7 @@ def test_a_child_that_dies_before_it_is_used_is_replaced(make_bench: Any, what: 
     backend.post(sleep)  # it sees no end meanwhile
     assert asleep.wait(LIMIT)
     os.kill(spare.pid, signal.SIGKILL)
-    bench.until(lambda: status_of_zombie(spare.pid) == signal.SIGKILL)
+    bench.until(lambda: status_of_dead(spare.pid) == signal.SIGKILL)
     made: list[Any] = []
     if what == "spare":
         creating = threading.Thread(target=lambda: made.append(bench.started(2)), daemon=True)
@@ -185,10 +185,10 @@ def test_how_a_process_ended_can_be_read_of_its_zombie(code: int, told: int | No
         os._exit(code)
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert status_of_zombie(pid) == told
+        assert status_of_dead(pid) == told
     finally:
         os.waitpid(pid, 0)
-    assert status_of_zombie(pid) is None
+    assert status_of_dead(pid) is None
 
 
 TRACER = """
