@@ -625,11 +625,17 @@ def test_a_future_is_done_when_its_system_ends_without_the_component() -> None:
     """S-03: Given a component that hangs and is left behind by a shutdown, then those that wait
     for its end are told, so that nobody waits for ever; also who begins to wait afterwards."""
     system = ComponentSystem(backend="thread")
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
+
+    def hang(component: Holder) -> None:
+        entered.set()
+        release.wait(LIMIT)
+
     ref: Any = system.create(Holder, name="hangs", start=True)
-    ref.tell(Do(lambda component: release.wait(LIMIT)))
+    ref.tell(Do(hang))
     ended = system.ended(ref)
     try:
+        assert entered.wait(LIMIT)
         with pytest.raises(ShutdownTimeoutError):
             system.shutdown(0.05)
         expected = Terminated(ref, "its system has ended without it", None)
