@@ -2,18 +2,35 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs bench explore supervise clean
+# The tests run in as many processes as there are cores, up to four; JOBS=0 is one by one.
+JOBS ?= logical
+
+.PHONY: demo test check check-ruff check-mypy check-pyright check-docs docs bench explore supervise clean
 
 demo: .venv/run.stamp
 	$(BIN)/python -m examples.unstable_counter
 
-test: .venv/dev.stamp
+test: check
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=worksteal
+
+# Each of these needs one core, so they run beside each other; what each says comes in one piece.
+check: .venv/dev.stamp
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
+		check-ruff check-pyright check-mypy check-docs
+
+check-ruff: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-mypy: .venv/dev.stamp
 	$(BIN)/mypy
-	$(BIN)/pyright
+
+# It would ask the package index whether there is a newer one.
+check-pyright: .venv/dev.stamp
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+check-docs: .venv/dev.stamp
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
-	$(BIN)/python -m pytest
 
 # The whole of the interleavings, which takes minutes; `make test` runs the cheap half.
 explore: .venv/dev.stamp
