@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of its own, made on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where it is set, each of the many programs that tests run would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The tests run in as many processes as there are cores, up to four; JOBS=0 is one by one.
 JOBS ?= logical
