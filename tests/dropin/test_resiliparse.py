@@ -121,8 +121,8 @@ def run(program: str) -> dict[str, tuple[str, int, str]]:
 
 @pytest.fixture(autouse=True, scope="module")
 def ahead() -> Iterator[None]:
-    """Two of the programs run while the tests begin: they mostly wait."""
-    programs = [PROGRESS + FINALE, MEMORY + FINALE]
+    """Three of the programs run while the tests begin: they mostly wait."""
+    programs = [BLOCKS + FINALE, PROGRESS + FINALE, MEMORY + FINALE]
     processes = [one for program in programs for one in start(program).values()]
     yield
     for one in processes:
