@@ -745,7 +745,8 @@ def test_a_component_that_kills_itself_and_then_faults_stays_dead(bench: Bench) 
         raise ValueError("no")
 
     ref.tell(end)
-    bench.until(lambda: not ref.is_alive)
+    bench.event(events.ComponentEnded)
     bench.settle()
+    assert not ref.is_alive
     assert bench.events.of(events.ComponentRecovered) == []
     assert len(bench.events.of(events.ComponentEnded)) == 1
