@@ -406,10 +406,10 @@ def test_a_guard_can_be_entered_and_left_by_hand() -> None:
 
 def test_a_guard_can_be_used_again() -> None:
     """Given a guard that was left, or has fired, then it can be entered anew, with its time."""
-    guard = short(80)
+    guard = short(200)
     for _ in range(3):
         with guard:
-            spin(0.04)
+            spin(0.08)
     for _ in range(2):
         with pytest.raises(ExecutionTimeout), guard:
             spin()
