@@ -63,5 +63,5 @@ def show(fault: FaultContext[int]) -> None:
     lines = [f"fault: {fault.exit}; cause {fault.exit.cause!r}, in {fault.phase.value}"]
     if fault.exit.signal == signal.SIGSEGV:
         lines += [f"  {line}" for line in fault.traceback.splitlines()[:STACK_LINES] if line]
-    lines.append(f"  last snapshot: {fault.snapshot}")
+    lines.append(f"  last snapshot: {fault.snapshot}, suspect {fault.suspect}")
     print("\n".join(lines), flush=True)
