@@ -21,7 +21,7 @@ the watchdog runs only while the other thread stands at such a check, or in nati
 - Nothing is set while an earlier interrupt of the thread has not been raised yet, so none replaces
   another one.
 
-The state of this module is the one that SEMANTICS S-37 allows.
+The state of this module is the one that rule S-37 of `docs/semantics.md` allows.
 """
 
 from __future__ import annotations

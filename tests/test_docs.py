@@ -23,6 +23,7 @@ LANGUAGES = {"python", "text", "console", "{eval-rst}", "{toctree}", "{literalin
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OPENING = re.compile(r"^ *```+([^\s`]+)", re.MULTILINE)
+_NAMED = re.compile(r"`([\w/.-]+\.md)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -75,3 +76,10 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text()):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_that_is_named_exists(page: Path) -> None:
+    """Given a page named in `code`, then a reader who has the repository only can open it."""
+    for name in _NAMED.findall(page.read_text()):
+        assert (ROOT / name).exists() or (page.parent / name).exists(), name

@@ -593,7 +593,7 @@ def test_a_real_storm_writes_a_bounded_number_of_lines(
 def test_an_on_event_that_raises_is_logged_once_and_skipped_after_ten(
     backend: str, cls: type[BaseException], lines: list[logging.LogRecord]
 ) -> None:
-    """SEMANTICS, defaults: an exception of `on_event` is logged once, and it is skipped after
+    """Rules, defaults: an exception of `on_event` is logged once, and it is skipped after
     ten; recoveries go on meanwhile.
     """
     calls: list[Event] = []

@@ -2,7 +2,7 @@
 
 Expected values are from
 RELIABILITY section 1, row "hang, deadlock" ("the thread is abandoned, counted, replaced; cap on
-abandoned threads, then escalate; its late results are ignored"), SEMANTICS S-06, and "Defaults"
+abandoned threads, then escalate; its late results are ignored"), S-06, and "Defaults" of the rules
 (8 abandoned threads). Nothing here is timed but by limits: what hangs waits for an event.
 """
 
@@ -36,7 +36,7 @@ from tests.process.components import Do, Get, from_snapshot
 
 __all__ = ["bench", "hurried_pool", "make_bench"]
 
-MAX_ABANDONED = 8  # SEMANTICS, "Defaults"
+MAX_ABANDONED = 8  # "Defaults" of the rules
 SHORT = 0.1  # seconds: the limit that is exceeded here
 
 

@@ -23,7 +23,7 @@ from tests.hanging import spin
 from tests.limit_bench import LimitBench
 from tests.process.components import Do, Get
 
-MAX_ABANDONED = 8  # SEMANTICS, "Defaults"
+MAX_ABANDONED = 8  # "Defaults" of the rules
 SHORT = 0.1  # seconds
 
 

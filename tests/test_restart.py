@@ -33,7 +33,7 @@ def charge_all(limit: RestartLimit, *seconds: float) -> list[bool]:
 
 
 def test_the_limit_is_ten_in_ten_seconds_unless_told_otherwise() -> None:
-    """SEMANTICS, defaults: budget outside trees 10 in 10 s."""
+    """Rules, defaults: budget outside trees 10 in 10 s."""
     assert RestartLimit() == RestartLimit(10, 10.0)
     assert charge_all(RestartLimit(), *range(10)) == [True] * 10
     assert charge_all(RestartLimit(), *[0.0] * 11) == [True] * 10 + [False]

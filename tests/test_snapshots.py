@@ -479,7 +479,7 @@ def test_the_report_counts_what_was_handled_since_the_save(bench: Bench) -> None
 
 
 def test_the_two_snapshots_before_the_last_are_kept(bench: Bench) -> None:
-    """SEMANTICS, defaults: generations 3: the newest and two older, newest first."""
+    """Rules, defaults: generations 3: the newest and two older, newest first."""
     watch = Watch()
     ref = started(bench)
     for value in (1, 2, 3, 4):
