@@ -878,9 +878,9 @@ def make_loop(path: Path) -> None:
 BAD_PATHS: dict[str, tuple[Callable[[Path], object], int | None]] = {
     "below a file": (make_file_above, errno.ENOTDIR),
     "a folder": (lambda path: path.mkdir(), errno.EISDIR),
-    "a FIFO": (lambda path: os.mkfifo(path), None),
+    "a FIFO": (lambda path: os.mkfifo(path), errno.ENXIO),
     "a socket": (make_socket, errno.ENXIO),
-    "a device": (make_device, None),
+    "a device": (make_device, errno.ENXIO),
     "a link to nothing": (lambda path: path.symlink_to("nothing"), errno.ENOENT),
     "a link loop": (make_loop, errno.ELOOP),
 }
@@ -897,7 +897,8 @@ def seen(folder: Path) -> Any:
 def test_a_path_that_is_no_file_is_refused_when_it_is_opened(path: Path, case: str) -> None:
     """Issue 3, bad input: `StoreError` with errno, path, phase; nothing blocks, nothing changes.
 
-    The number is the one open(2) names; None where it opens what is no file all the same.
+    The number is the one open(2) names; ENXIO, which it has for FIFOs, sockets and devices, also
+    where it opens them all the same.
     """
     make, number = BAD_PATHS[case]
     make(path)
@@ -908,6 +909,21 @@ def test_a_path_that_is_no_file_is_refused_when_it_is_opened(path: Path, case: s
     assert (caught.value.phase, caught.value.path) == ("open", str(path))
     assert caught.value.errno == number
     assert seen(path.parent) == before
+
+
+@pytest.mark.parametrize("format", ["json", "pickle"])
+@pytest.mark.parametrize("case", ["a folder", "a FIFO", "a socket", "a device"])
+def test_what_is_in_the_way_is_named_with_the_way_out(path: Path, case: str, format: str) -> None:
+    """Given what is no file, before the opening or after, then the same is said of it: the path,
+    what it is, and what to give."""
+    make, number = BAD_PATHS[case]
+    store = open_store(path, 1, format=format)
+    make(path)
+    for refused in (store.commit, lambda: open_store(path, 1, format=format)):
+        with pytest.raises(StoreError) as caught:
+            refused()
+        said = f"{path} is {case}; give the path of a regular file, or of nothing yet"
+        assert (str(caught.value), caught.value.errno) == (said, number)
 
 
 @pytest.mark.parametrize("case", [case for case in BAD_PATHS if case != "a link to nothing"])
@@ -921,8 +937,7 @@ def test_a_path_that_became_no_file_is_refused_when_it_is_written(path: Path, ca
         store.commit()
     assert type(caught.value) is StoreError
     assert caught.value.phase == "open"
-    if number != errno.EISDIR:
-        assert caught.value.errno != errno.EISDIR  # it is none
+    assert caught.value.errno == number
     assert seen(path.parent) == before
     assert store.value == {"a": 1}
 

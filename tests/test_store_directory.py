@@ -213,8 +213,9 @@ def test_what_is_no_folder_is_refused_at_once(
     """S-29: the store is a folder; anything else is refused by name and left as it is."""
     path = make(tmp_path / "thing")
     before = os.lstat(tmp_path / "thing")
-    with pytest.raises(StoreError, match="thing"):
+    with pytest.raises(StoreError, match="thing") as caught:
         DirectoryStore(path, trust=trust)
+    assert caught.value.errno == (errno.ENOENT if make is _dangling else errno.ENOTDIR)
     after = os.lstat(tmp_path / "thing")
     assert (before.st_ino, before.st_size, before.st_mode) == (
         after.st_ino,

@@ -62,10 +62,14 @@ _VERBS = {
 
 
 def refuse(
-    path: str, what: str, number: int | None, cause: BaseException | None = None
+    path: str,
+    what: str,
+    number: int,
+    cause: BaseException | None = None,
+    *,
+    wanted: str = "regular file",
 ) -> NoReturn:
-    """Raise the `StoreError` that `path` is no file to work with."""
-    wanted = "folder" if number == errno.ENOTDIR and what.startswith("is ") else "regular file"
+    """Raise the `StoreError` that `path` is not what is `wanted`."""
     raise StoreError(
         f"{path} {what}; give the path of a {wanted}, or of nothing yet",
         path=path,
@@ -96,9 +100,12 @@ def kind_of(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
-def errno_of(mode: int) -> int | None:
-    """The number that the operating system would give where no file of that mode can be."""
-    return errno.EISDIR if stat.S_ISDIR(mode) else None
+def errno_of(mode: int) -> int:
+    """The number that the operating system would give where no file of that mode can be.
+
+    ENXIO is what open(2) has for FIFOs, sockets and devices that it does not open.
+    """
+    return errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
 
 
 def not_synced(error: OSError, path: str) -> Literal[False]:

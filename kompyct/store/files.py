@@ -94,6 +94,8 @@ def open_to_read(path: str, *, follow: bool = True) -> int | None:
     except OSError as error:
         if error.errno == errno.ELOOP and not follow and os.path.islink(path):
             refuse(path, "is a link", errno.ELOOP, error)
+        if error.errno == errno.ENXIO and (found := status_of(path)) is not None:
+            refuse(path, f"is {kind_of(found.st_mode)}", errno.ENXIO, error)  # a socket
         raise translated(error, path, "open") from error
     try:
         kind = status_of_open(descriptor, path).st_mode
@@ -390,7 +392,7 @@ def make_folder(path: str) -> None:
     above = os.path.abspath(path)
     while status_of(above) is None:
         if os.path.islink(above):
-            refuse(above, "is a link to nothing", errno.ENOENT)
+            refuse(above, "is a link to nothing", errno.ENOENT, wanted="folder")
         missing.append(above)
         above = os.path.dirname(above)
     for folder in reversed(missing):
@@ -400,7 +402,7 @@ def make_folder(path: str) -> None:
     status = status_of(path)
     if status is None or not stat.S_ISDIR(status.st_mode):
         kind = "gone" if status is None else kind_of(status.st_mode)
-        refuse(path, f"is {kind}", errno.ENOTDIR)
+        refuse(path, f"is {kind}", errno.ENOTDIR, wanted="folder")
 
 
 def list_folder(path: str) -> list[str]:
