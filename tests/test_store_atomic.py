@@ -32,7 +32,7 @@ from kompyct.errors import (
     StoreLockedError,
     TrustError,
 )
-from kompyct.store import AtomicStore, open_store
+from kompyct.store import AtomicStore, DirectoryStore, open_store
 from tests.conftest import LIMIT
 
 KEY = b"a key of thirty-two random bytes"
@@ -909,6 +909,24 @@ def test_a_path_that_is_no_file_is_refused_when_it_is_opened(path: Path, case: s
     assert (caught.value.phase, caught.value.path) == ("open", str(path))
     assert caught.value.errno == number
     assert seen(path.parent) == before
+
+
+@pytest.mark.parametrize("format", ["json", "pickle", "bson"])
+def test_a_path_below_a_file_is_told_alike_whatever_asks(path: Path, format: str) -> None:
+    """Given a file where a folder should be, then opening, commit, update and a store of
+    snapshots say the same of the path in it, with the number of open(2)."""
+    store = open_store(path, {}, format=format)
+    make_file_above(path)
+    said = " lies in something that is no folder; give a path that lies in one"
+    for refused, where in (
+        (lambda: open_store(path, {}, format=format), path),
+        (store.commit, path),
+        (lambda: store.update(lambda value: value), f"{path}.lock"),
+        (lambda: DirectoryStore(path), path),
+    ):
+        with pytest.raises(StoreError) as caught:
+            refused()
+        assert (str(caught.value), caught.value.errno) == (f"{where}{said}", errno.ENOTDIR)
 
 
 @pytest.mark.parametrize("format", ["json", "pickle"])

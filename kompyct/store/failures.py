@@ -6,6 +6,7 @@ With the path, what was being done with it, and the number that the operating sy
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Callable
 from types import TracebackType
@@ -44,8 +45,11 @@ class phase:
 def translated(error: OSError, path: str, name: str) -> StoreError:
     """The error for `error`, which came from what the phase `name` does with `path`."""
     kind = DurabilityError if error.errno == errno.EIO and name == "write" else StoreError
+    text = f"{path}: could not {_VERBS[name]}: {error.strerror or error}"
+    if error.errno == errno.ENOTDIR and not os.path.lexists(path):
+        text = f"{path} lies in something that is no folder; give a path that lies in one"
     return kind(
-        f"{path}: could not {_VERBS[name]}: {error.strerror or error}",
+        text,
         path=path,
         phase=name,
         errno=error.errno,

@@ -89,8 +89,6 @@ def open_to_read(path: str, *, follow: bool = True) -> int | None:
         if os.path.islink(path):
             refuse(path, "is a link to nothing", errno.ENOENT, error)
         return None
-    except NotADirectoryError as error:
-        refuse(path, "lies in something that is no folder", error.errno, error)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow and os.path.islink(path):
             refuse(path, "is a link", errno.ELOOP, error)
