@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from examples.unstable_counter import __main__ as demo
+from examples.unstable_counter import counter as counting
 from examples.unstable_counter.careful import CarefulCounter
 from examples.unstable_counter.counter import GetCount, UnstableCounter
 from kompyct import ComponentRef
@@ -280,6 +281,23 @@ def test_each_line_is_written_in_one_piece(
     assert all(piece.endswith("\n") and piece.count("\n") == 1 for piece in written), written
     kinds = Counter(re.sub(r"[\d.]+.*", "", piece).strip() or "event" for piece in written)
     assert kinds == {"starts at:": 2, "count:": 2, "event": 1}
+
+
+def test_a_run_beyond_the_restart_limit_ends_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given a counter that overflows at once, so that its restart limit ends it before the time
+    is up, then the last line says why, and nothing is raised.
+
+    By hand: it faults at the second count, 2 ms after each start; the eleventh fault is the end,
+    after 22 ms and ten recoveries, which take some milliseconds each.
+    """
+    monkeypatch.setattr(counting, "LIMIT", 1)
+    monkeypatch.setattr(counting, "COUNT_EVERY", 0.001)
+    demo.run(1.0, tmp_path / "state")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("recovered: incarnation" in line for line in lines) == 10
+    assert lines[-1].startswith("component 'counter' has ended: restart limit of 10 in 10 s")
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 `python -m examples.buncher [BACKEND]`; with "process" each part has a process of its own.
 """
 
+import argparse
 import logging
-import sys
 import time
 from functools import partial
 from typing import Any
 
+from examples.arguments import BACKENDS
 from examples.buncher.buncher import Buncher
 from examples.buncher.reader import GetSum, Hurry, Reader, show
 from kompyct import ComponentRef, ComponentSystem
@@ -60,4 +61,6 @@ def main(backend: Any = "thread") -> None:
 
 if __name__ == "__main__":
     logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m examples.buncher")
+    parser.add_argument("backend", nargs="?", choices=BACKENDS, default="thread")
+    main(parser.parse_args().backend)

@@ -3,12 +3,13 @@
 `python -m examples.counters [BACKEND]`; with "process" each part has a process of its own.
 """
 
+import argparse
 import logging
-import sys
 import time
 from itertools import cycle
 from typing import Any
 
+from examples.arguments import BACKENDS
 from examples.counters.counters import GetCounts, Tally, Worker
 from kompyct import ComponentRef, ComponentSystem
 from kompyct.events import ComponentRecovered, Event
@@ -57,4 +58,6 @@ def main(backend: Any = "pool") -> None:
 
 if __name__ == "__main__":
     logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m examples.counters")
+    parser.add_argument("backend", nargs="?", choices=BACKENDS, default="pool")
+    main(parser.parse_args().backend)

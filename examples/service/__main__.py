@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from examples.arguments import number
 from examples.service.health import health
 from examples.service.tally import FlakyStorage, Reporter, Tally
 from examples.service.web import Web
@@ -14,14 +15,17 @@ from kompyct import ComponentSystem, RestartLimit
 from kompyct.errors import ComponentFaultError, ShutdownTimeoutError
 
 PARTS = ("tally", "reporter", "web")  # in start order; they end in reverse
+MOST = 1_000_000_000  # writes, or restarts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 after an ordered end, 1 if that was cut short or never begun."""
     parser = argparse.ArgumentParser(prog="python -m examples.service")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes any that is free")
-    parser.add_argument("--fault-every", type=int, default=100, help="writes; 0 for never")
-    parser.add_argument("--max-restarts", type=int, default=1000, help="in 10 s")
+    parser.add_argument("--port", type=number(0, 65_535), default=8080, help="0: any free")
+    parser.add_argument(
+        "--fault-every", type=number(0, MOST), default=100, help="writes; 0: never"
+    )
+    parser.add_argument("--max-restarts", type=number(0, MOST), default=1000, help="in 10 s")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 

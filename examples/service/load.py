@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 
+from examples.arguments import number
+
 TIMEOUT = 10.0  # seconds for one request
 PAGES = 10
 
@@ -77,12 +79,10 @@ def visit(port: int, page: str) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.service.load")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--port", type=number(1, 65_535), default=8080)
+    parser.add_argument("--requests", type=number(1, 1_000_000), default=1000)
+    parser.add_argument("--clients", type=number(1, 1000), default=4)
     options = parser.parse_args(arguments)
-    if options.requests < 1 or options.clients < 1:
-        parser.error("give at least one request and one client")
     print(apply_load(options.port, options.requests, options.clients))
 
 

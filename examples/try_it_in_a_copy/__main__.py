@@ -7,6 +7,7 @@ is then done in the original, whose numbers none of them has touched.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import signal
@@ -89,4 +90,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m examples.try_it_in_a_copy").parse_args()  # takes none
     sys.exit(main())

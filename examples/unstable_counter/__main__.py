@@ -5,6 +5,7 @@ folder: faults, a real `kill -9`, an orderly end, and a minute in virtual time.
 `python -m examples.unstable_counter SECONDS STORE` runs the counter only, with the folder STORE.
 """
 
+import argparse
 import logging
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from examples.arguments import DAY, number
 from examples.unstable_counter import counter
 from examples.unstable_counter.careful import CarefulCounter
 from examples.unstable_counter.counter import GetCount, UnstableCounter, show
+from kompyct.errors import ArgumentError, ComponentDestroyedError, StoreError
 from kompyct.events import ComponentEnded, ComponentFaulted, ComponentRecovered, Event
 from kompyct.testing import TestSystem
 
@@ -44,7 +47,10 @@ def showing_since(began: float) -> Callable[[Event], None]:
 
 def run(seconds: float, store: str | Path) -> None:
     """The counter itself, with a line for each event."""
-    counter.main(seconds, store, on_event=showing_since(time.monotonic()))
+    try:
+        counter.main(seconds, store, on_event=showing_since(time.monotonic()))
+    except ComponentDestroyedError as error:  # from about 8 s on
+        show(str(error))
 
 
 def run_and_kill(store: Path) -> None:
@@ -106,7 +112,14 @@ def main(seconds: float = 5.0) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
-    if len(sys.argv) > 2:
-        run(float(sys.argv[1]), sys.argv[2])
+    parser = argparse.ArgumentParser(prog="python -m examples.unstable_counter")
+    parser.add_argument("seconds", nargs="?", type=number(0.0, DAY), default=5.0)
+    parser.add_argument("store", nargs="?", help="a folder; default a temporary one")
+    given = parser.parse_args()
+    if given.store is None:
+        main(given.seconds)
     else:
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
+        try:
+            run(given.seconds, given.store)
+        except (ArgumentError, StoreError) as error:
+            parser.error(f"argument store: {error}")

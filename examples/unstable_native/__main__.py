@@ -5,6 +5,7 @@ last snapshot, and the count goes on. A process that is merely stopped is not no
 does it hold up the end of the system.
 """
 
+import argparse
 import logging
 import os
 import signal
@@ -62,4 +63,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
+    argparse.ArgumentParser(prog="python -m examples.unstable_native").parse_args()  # takes none
     sys.exit(main())

@@ -3,13 +3,14 @@
 It runs twice, with its archive in a temporary folder, and prints what happens meanwhile.
 """
 
+import argparse
 import logging
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from examples.arguments import DAY, number
 from examples.weather_station.parts import STATION, GetTotals, Totals, show, told
 from examples.weather_station.tree import tree
 from kompyct import ComponentRef, ComponentSystem, WhichChildren
@@ -64,4 +65,6 @@ def main(seconds: float = 3.0) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("kompyct").addHandler(logging.NullHandler())  # the printed lines are enough
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 3.0)
+    parser = argparse.ArgumentParser(prog="python -m examples.weather_station")
+    parser.add_argument("seconds", nargs="?", type=number(0.0, DAY), default=3.0)
+    main(parser.parse_args().seconds)
