@@ -279,6 +279,47 @@ def test_a_commit_that_fails_at_the_exit_keeps_the_value_in_memory(path: Path) -
     assert open_store(path).value == {"count": 2}
 
 
+def test_a_value_that_could_not_be_committed_is_given_up_by_reload(path: Path) -> None:
+    """S-30: it stays, so the next `with` fails likewise, however well its block goes; `reload`
+    takes the old value again, of the file or the default, and after that commits work."""
+    for before in (None, {"count": 1}):
+        store = open_store(path, before or {"count": 0})
+        if before:
+            store.commit()
+        for change in ({"count": {1, 2}}, {"more": 1}):
+            with pytest.raises(StoreError), store:
+                store.value.update(change)
+        assert store.value == {"count": {1, 2}, "more": 1}
+        assert store.reload() == store.value == (before or {"count": 0})
+        with store:
+            store.value["count"] += 1
+        assert json.loads(path.read_bytes()) == store.value
+        path.unlink()
+
+
+def test_a_commit_that_fails_in_an_inner_with_is_an_exception_of_the_outer_one(
+    path: Path,
+) -> None:
+    """S-30: caught in the outer block the value is there still, and leaving it uncaught the value
+    goes back."""
+    store = open_store(path, {"count": 1})
+    store.commit()
+    with store:
+        with pytest.raises(StoreError), store:
+            store.value["count"] = {1, 2}
+        assert (store.value, store.level) == ({"count": {1, 2}}, 1)
+        store.value["count"] = 2
+    assert json.loads(path.read_bytes()) == {"count": 2}
+
+    def fail() -> None:
+        with store, store:
+            store.value["count"] = {1, 2}
+
+    with pytest.raises(StoreError):
+        fail()
+    assert (store.value, store.level) == ({"count": 2}, 0)
+
+
 # -- update, and the lock -------------------------------------------------------------------
 
 INCREMENTS = """

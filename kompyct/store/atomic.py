@@ -51,6 +51,14 @@ class AtomicStore(Generic[T]):
     new. One object is for one thread at a time; several objects and processes may have the same
     file, and with `update` they lose nothing.
 
+    What holds at the end of the outermost `with`: after an exception of the block nothing is
+    written, and the value goes back to the last one read or committed. If the block went well, but
+    the commit raises `StoreError` (the value cannot be encoded, the disk is full), the file is as
+    it was and the value stays as the block left it, since it is all that there is of that work:
+    mend what the error names and `commit()`, or `reload()` to give it up. Until then each further
+    `with` fails likewise. A commit that fails in an inner `with` is an exception of the outer
+    block, so the value goes back if it is not caught there.
+
     Attributes:
         path: as it was given.
         value: what is kept; changing it changes no file yet.
