@@ -32,7 +32,7 @@ LAYERS = (
     "faulting limited outgoing overdue poison probation remote reports requests signals stand_in",
     "claims creation offspring publisher pykka_actors recovery root stalls supervising "
     "supervisor_replies supervisor_signals tidings",
-    "child_cell child_runtime far far_groups inside rehearsal runtime service system",
+    "child_cell child_runtime far far_groups inside rehearsal runtime service system unprepared",
     "__main__ commands testing "
     "budgets declared findings lint lint_limits simulated simulation tree_commands virtual_tree "
     "fork fork.copies fork.debugging fork.inheritance fork.originals fork.output fork.roots "

@@ -37,6 +37,9 @@ READY = b"ready"
 THREADED = b"threaded"
 """Importing the main module started threads, so this process must not fork."""
 
+UNPREPARED = "kompyct.unprepared:answer"
+"""What a spawned child calls, with its descriptors and the error, if it could not be prepared."""
+
 STARTED, ENDED, FAILED = b"S", b"E", b"F"
 
 PACKET = struct.Struct("<cQqq")
@@ -142,13 +145,12 @@ def main(descriptor: int, parent_pid: int, lifeline: int, forks: int) -> None:
         with open(prepared[0], "rb") as file:
             file.seek(0)
             serve = prepare(pickle.load(file))
-    except BaseException:
-        if not forks:
-            traceback.print_exc()
-            leave(1)
-        with suppress(OSError):
-            connection.send(traceback.format_exc()[-MAX_PACKET:].encode())
-        return
+    except BaseException as error:
+        if forks:
+            with suppress(OSError):
+                connection.send(traceback.format_exc()[-MAX_PACKET:].encode())
+            return
+        serve = _excuse(error)
     if not forks:
         _, descriptors = receive(connection, MAX_DESCRIPTORS)
         connection.close()
@@ -246,6 +248,13 @@ class _Zygote:
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)] if descriptors else []
         with suppress(OSError):  # the parent is gone: the next look at the connection ends this
             self._connection.sendmsg([packet], control)
+
+
+def _excuse(error: BaseException) -> Callable[[Sequence[int]], None]:
+    """What a spawned child does that could not be prepared: it says so to who needs it first."""
+    module, _, name = UNPREPARED.partition(":")
+    answer = getattr(importlib.import_module(module), name)
+    return lambda descriptors: answer(descriptors, error)
 
 
 def receive(connection: socket.socket, max_descriptors: int) -> tuple[bytes, list[int]]:

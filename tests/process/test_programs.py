@@ -448,6 +448,53 @@ def test_a_program_without_a_guard_gets_a_clear_error(tmp_path: Path) -> None:
     assert sum(one.get("OF_TEST") == str(tmp_path) for one in found) < 20
 
 
+LISTENER = """
+    import multiprocessing
+    multiprocessing.set_start_method("{method}")
+    try:
+        {trouble}
+    except Exception as error:
+        print(type(error).__name__, str(error).splitlines()[-1])
+        print(*getattr(error, "__notes__", ["nothing"]), sep="\\n")
+        raise
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_the_error_itself_says_that_the_guard_is_missing(tmp_path: Path, method: str) -> None:
+    """Issue 4: no `__main__` guard: `create` raises `ProcessStartError`, whose own text names the
+    guard and the way out, however children are made: a program may show nothing but that."""
+    trouble = LISTENER.format(method=method, trouble="run()")
+    done = run_script(tmp_path, BODY + trouble)
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("ProcessStartError "), done.stdout
+    assert first.endswith("put that under `if __name__ == '__main__':`"), done.stdout
+    assert done.returncode == 1
+    assert "put that under" in done.stderr  # and a program that catches nothing ends with it
+
+
+def test_a_main_module_that_raises_in_a_spawned_child_is_told_with_its_line(
+    tmp_path: Path,
+) -> None:
+    """Given a main module that raises where it is imported, then the error names what was raised,
+    and the note which line of the program it was."""
+    done = run_script(
+        tmp_path,
+        BODY
+        + """
+    if __name__ != "__main__":
+        raise KeyError("missing in the child")
+    else:"""
+        + textwrap.indent(LISTENER.format(method="spawn", trouble="run()"), "    "),
+    )
+    first, *notes = done.stdout.splitlines()
+    assert first == (
+        "ProcessStartError a child process could not load what it needs: "
+        "KeyError: 'missing in the child'"
+    ), done.stderr
+    assert any("script.py" in line and ", line " in line for line in notes), notes
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_every_start_method_works(tmp_path: Path, method: str) -> None:
     """Issue 4: start methods spawn, forkserver and fork."""
