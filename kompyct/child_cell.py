@@ -36,7 +36,7 @@ from kompyct.processes.board import (
     TAKEN,
 )
 from kompyct.processes.frames import Frame, pack, raw
-from kompyct.processes.protocol import ASKED, WINDOW, Making, Place, PortEvent
+from kompyct.processes.protocol import ASKED, WINDOW, Assignment, Making, PortEvent
 from kompyct.processes.travel import pack_exception
 from kompyct.registration import OUTSIDE, Registration
 from kompyct.saved import Found, facts_of
@@ -67,14 +67,14 @@ class ChildCell(Cell):
         "ordered", "pausing",
     )  # fmt: skip
 
-    def __init__(self, runtime: ChildRuntime, place: Place) -> None:
+    def __init__(self, runtime: ChildRuntime, assignment: Assignment) -> None:
         loop = runtime.clock
-        self._path = place.path
+        self._path = assignment.path
         Cell.__init__(
             self,
             runtime,  # type: ignore[arg-type]  # as much of one as a cell needs
-            place.id,
-            place.name,
+            assignment.id,
+            assignment.name,
             None,
             loop,
             runtime.options,
@@ -89,7 +89,7 @@ class ChildCell(Cell):
         self._handling: Handling | None = None  # what is in hand, if there are limits
         self._kind = EXCEPTION  # of a fault
         self.box = FarBox(runtime.parent, self.id, self.path)
-        self.stored = _SharedSaves(loop, self.path, has_store=place.has_store)  # type: ignore[assignment]
+        self.stored = _SharedSaves(loop, self.path, has_store=assignment.has_store)  # type: ignore[assignment]
 
     @property
     def path(self) -> str:

@@ -28,7 +28,7 @@ from kompyct.messages import LateReplies
 from kompyct.options import Options
 from kompyct.processes import protocol
 from kompyct.processes.frames import pack
-from kompyct.processes.protocol import Fault, Place
+from kompyct.processes.protocol import Assignment, Fault
 from kompyct.processes.travel import pack_exception
 from kompyct.ref import ComponentRef, living_systems, ref_to
 from kompyct.reports import users_frames
@@ -46,21 +46,21 @@ class ChildRuntime:
     stopping = False
     writer = None
 
-    def __init__(self, loop: Loop, place: Place) -> None:
+    def __init__(self, loop: Loop, assignment: Assignment) -> None:
         self._loop = loop
         self.parent = loop.parent
         self.backend = loop  # so that `ask_async` hears its reply
-        self.key = place.key
-        self.name = place.system
+        self.key = assignment.key
+        self.name = assignment.system
         self.clock = loop
-        self.codec = decode(place.codec)
-        self.durability = place.durability
+        self.codec = decode(assignment.codec)
+        self.durability = assignment.durability
         self.groups = FarGroups(self)
         self.watches = FarWatches(self)
-        self.system = FarSystem(place.system, loop.parent, loop, self.groups)
+        self.system = FarSystem(assignment.system, loop.parent, loop, self.groups)
         self.options = Options(
-            time_limit=place.time_limit,
-            memory_limit=place.memory_limit,
+            time_limit=assignment.time_limit,
+            memory_limit=assignment.memory_limit,
             poison_after=None,  # the parent counts
         )
         self.signals = allocate_lock()  # protects the `control` of the cell
@@ -71,7 +71,7 @@ class ChildRuntime:
         living_systems[self.key] = self
         root = logging.getLogger()
         root.handlers = [ToParent(loop.parent)]
-        root.setLevel(place.log_level)
+        root.setLevel(assignment.log_level)
 
     def emit(self, event: object) -> None:
         """Have an event published, unless the parent tells the same by itself."""

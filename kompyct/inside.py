@@ -37,7 +37,7 @@ from kompyct.processes.exits import ProcessExit
 from kompyct.processes.frames import BlockingSender, Frame, Incoming, pack, raw
 from kompyct.processes.memory import Block
 from kompyct.processes.parent import watch_end_of_file
-from kompyct.processes.protocol import Making, Place
+from kompyct.processes.protocol import Assignment, Making
 from kompyct.processes.saves import Saves
 from kompyct.processes.travel import unpack_exception
 from kompyct.processes.zygote import leave
@@ -270,7 +270,7 @@ class Loop:
         numbers[PHASE] = NUMBER_OF["create"]
         try:
             making: Making = frame.load()
-            own = self.own = self.prepare(making.place)
+            own = self.own = self.prepare(making.assignment)
             factory = self._factory(own.path, making)
             self.turn(lambda: own.begin(making, factory))
         except BaseException as error:
@@ -288,11 +288,11 @@ class Loop:
         if starts:
             self.turn(lambda: own.obey("start", making.start))
 
-    def prepare(self, place: bytes) -> ChildCell:
-        """The cell for that `Place`; made, if it is not there yet."""
-        if self.prepared is None or self.prepared[0] != place:
-            there: Place = decode(place)
-            self.prepared = (place, ChildCell(ChildRuntime(self, there), there))
+    def prepare(self, assignment: bytes) -> ChildCell:
+        """The cell for that `Assignment`; made, if it is not there yet."""
+        if self.prepared is None or self.prepared[0] != assignment:
+            there: Assignment = decode(assignment)
+            self.prepared = (assignment, ChildCell(ChildRuntime(self, there), there))
         return self.prepared[1]
 
     def watch_parent(self) -> None:

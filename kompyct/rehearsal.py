@@ -18,7 +18,7 @@ from kompyct.processes import protocol
 from kompyct.processes.board import BOARD_BYTES, CONTROL, Board
 from kompyct.processes.frames import Frame
 from kompyct.processes.memory import Block
-from kompyct.processes.protocol import REHEARSAL, Making, Place
+from kompyct.processes.protocol import REHEARSAL, Assignment, Making
 from kompyct.processes.saves import FIRST_BYTES, Saves
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def rehearse(loop: Loop, making: Making) -> None:
     loop.board.numbers[CONTROL] = loop.heard
     loop.saves = Saves(Block.create(FIRST_BYTES))
     try:
-        place: Place = decode(making.place)
-        place = place._replace(durability="memory", has_store=False)
-        made = making._replace(place=encode(place), factory=encode(_Rehearsal))
+        assignment: Assignment = decode(making.assignment)
+        assignment = assignment._replace(durability="memory", has_store=False)
+        made = making._replace(assignment=encode(assignment), factory=encode(_Rehearsal))
         loop.obey(_frame(protocol.MAKE, made))
         loop.obey(_frame(protocol.OBEY, ("start", 1)))
         own = loop.own
@@ -57,9 +57,9 @@ def rehearse(loop: Loop, making: Making) -> None:
         loop.board.close()
         loop.saves.close()
         loop.parent, loop.board, loop.saves = real
-    if making.place != REHEARSAL.place:
+    if making.assignment != REHEARSAL.assignment:
         with suppress(Exception):  # as above
-            loop.prepare(making.place)
+            loop.prepare(making.assignment)
 
 
 def _have_stack() -> None:

@@ -27,7 +27,7 @@ from kompyct.lifecycle import State
 from kompyct.processes import protocol
 from kompyct.processes.board import PHASE
 from kompyct.processes.child import Child
-from kompyct.processes.protocol import Making, Place
+from kompyct.processes.protocol import Assignment, Making
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
 from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn, fell_meanwhile
@@ -46,7 +46,9 @@ FAULTY = State.FAULTY
 class RemoteCell(Cell):
     """A logical component each of whose incarnations has a process of its own."""
 
-    __slots__ = ("_elsewhere", "_place", "_standby", "crashed", "newest", "parked", "patience")
+    __slots__ = (
+        "_assignment", "_elsewhere", "_standby", "crashed", "newest", "parked", "patience",
+    )  # fmt: skip
 
     backend: ProcessBackend
     # A component here, whatever it is there.
@@ -54,7 +56,7 @@ class RemoteCell(Cell):
 
     def __init__(self, *arguments: Any) -> None:
         self._elsewhere: Elsewhere | None = None
-        self._place: tuple[int, bytes] | None = None  # with the log level that is in it
+        self._assignment: tuple[int, bytes] | None = None  # with the log level that is in it
         self._standby: Child | None = None
         self.newest: StandIn | None = None  # the incarnation, also while it is being made
         self.crashed: tuple[Child, ...] = ()  # what may not be gone yet, of earlier incarnations
@@ -211,7 +213,7 @@ class RemoteCell(Cell):
                 "a functools.partial of plain data"
             ) from error
         return Making(
-            self._packed_place(),
+            self._packed_assignment(),
             self.incarnation,
             self.active_period,
             self.handled,
@@ -219,13 +221,13 @@ class RemoteCell(Cell):
             packed,
         )
 
-    def _packed_place(self) -> bytes:
-        """Its `Place`, encoded; once for all incarnations, unless another log level is set."""
+    def _packed_assignment(self) -> bytes:
+        """Its `Assignment`, encoded; once for all incarnations until the log level changes."""
         log_level = _logger.getEffectiveLevel()
-        if self._place is None or self._place[0] != log_level:
+        if self._assignment is None or self._assignment[0] != log_level:
             runtime = self.runtime
             stored = runtime.writer is not None and self.is_named
-            place = Place(
+            assignment = Assignment(
                 runtime.key,
                 runtime.name,
                 self.id,
@@ -238,8 +240,8 @@ class RemoteCell(Cell):
                 self.options.time_limit,
                 self.options.memory_limit,
             )
-            self._place = (log_level, encode(place))
-        return self._place[1]
+            self._assignment = (log_level, encode(assignment))
+        return self._assignment[1]
 
     def take_up_saves(self) -> None:
         """Take up what the component has saved in its process."""

@@ -82,7 +82,7 @@ WINDOW = 2048
 """Messages that may be on their way to a child, or wait there: what is sent again when it dies."""
 
 
-class Place(NamedTuple):
+class Assignment(NamedTuple):
     """What a child needs to know of the component whose incarnations it may run.
 
     Attributes:
@@ -108,14 +108,14 @@ class Making(NamedTuple):
     """What a child needs to know to make an incarnation.
 
     Attributes:
-        place: a `Place`, as `codecs.encode` made it; the same for all, so that a standby may
-            prepare for it.
+        assignment: an `Assignment`, as `codecs.encode` made it; the same for all, so that a
+            standby may prepare for it.
         position: what earlier incarnations have handled, see `Cell.position`.
         start: the active period in which it is to be started at once; 0: when that is said.
         factory: as `codecs.for_child` made it.
     """
 
-    place: bytes
+    assignment: bytes
     incarnation: int
     active_period: int
     position: int
@@ -123,8 +123,8 @@ class Making(NamedTuple):
     factory: bytes
 
 
-NOWHERE = Place("", "", 0, None, "", encode(PICKLE), "memory", False, 0)
-REHEARSAL = Making(encode(NOWHERE), 0, 0, 0, 0, encode(None))
+NOBODY = Assignment("", "", 0, None, "", encode(PICKLE), "memory", False, 0)
+REHEARSAL = Making(encode(NOBODY), 0, 0, 0, 0, encode(None))
 """What a spare child makes nothing of: it serves whatever component needs it."""
 
 
