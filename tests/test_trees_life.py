@@ -264,7 +264,8 @@ def test_a_constructor_that_raises_leaves_nothing(bench: TreeBench, switch: Swit
     assert [child.name for child in node.children] == ["a"]
     assert len(bench.of(CreateFailed, "b")) == 5
     bench.until(lambda: threading.active_count() <= before + 1)  # the watchdog may have come
-    bench.until(lambda: _children_of_this_process() <= children)
+    if bench.backend == "process":  # else those there are, are of other systems
+        bench.until(lambda: _children_of_this_process() <= children)
     switch.off()
     assert top.ask(StartChild(wrong), timeout=LIMIT) == bench.child("b")
 
