@@ -195,6 +195,8 @@ class Loop:
                 frames = self._incoming.receive(self._connection)
             except BlockingIOError:
                 return
+            except OSError:  # it was reset
+                frames = None
             if frames is None:
                 leave(0)  # the parent is gone, or has no use for this process any more
             for frame in frames:

@@ -30,7 +30,7 @@ from kompyct.processes.child import Child
 from kompyct.processes.protocol import Assignment, Making
 from kompyct.ref import ComponentRef
 from kompyct.registration import Registration
-from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn, fell_meanwhile
+from kompyct.stand_in import GRACE, HURRY, PATIENCE, StandIn, fell_meanwhile, wait
 from kompyct.stored import prepare
 from kompyct.waiting import InlineTurn
 
@@ -180,7 +180,9 @@ class RemoteCell(Cell):
                 self.backend.replace_spare()
 
     def let_go(self) -> None:
-        """Let the standby go: there will be no further incarnation."""
+        """Let the standby go: there will be no further incarnation, and the last is gone."""
+        if not self.options.overlap:
+            self.await_crashed(GRACE + 1.0)
         child = self._take_standby()
         if child is not None:
             child.control(protocol.LEAVE)
@@ -196,12 +198,9 @@ class RemoteCell(Cell):
             child.was_made_ahead = True
         return child
 
-    @property
-    def _starts_at_once(self) -> bool:
-        """Whether the next incarnation may be started as soon as it is made."""
-        if self.state is not FAULTY or not self.history.active:
-            return False
-        return self.options.overlap or all(child.gone.settled() for child in self.crashed)
+    def await_crashed(self, seconds: float) -> bool:
+        """Wait so long until earlier processes of it are gone; whether they are."""
+        return all(wait(self, child.gone, seconds) for child in self.crashed)
 
     def _making(self, factory: Callable[[], Component[Any]] | None) -> Making:
         try:
@@ -212,12 +211,13 @@ class RemoteCell(Cell):
                 f"({type(error.__cause__).__name__}); give a class or a function of a module, or "
                 "a functools.partial of plain data"
             ) from error
+        starts = self.state is FAULTY and self.history.active
         return Making(
             self._packed_assignment(),
             self.incarnation,
             self.active_period,
             self.handled,
-            self.active_period + 1 if self._starts_at_once else 0,
+            self.active_period + 1 if starts else 0,
             packed,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kompyct import events
 from kompyct.clock import SECOND
 from kompyct.component import Component
+from kompyct.errors import ProcessStartError
 from kompyct.facts import Facts, FaultKind
 from kompyct.fault_classes import FaultClass
 from kompyct.faults import PROBATION, FaultContext
@@ -99,8 +100,8 @@ def describe_fault(
         registration.attempts += 1
         facts.attempt = registration.attempts
         facts.suspect = registration.suspect
-        if registration.data is not None:
-            registration.suspect += 1
+        if registration.data is not None and not isinstance(exception, ProcessStartError):
+            registration.suspect += 1  # else nobody has looked at it
             registration.restored = registration.data
     return FaultContext(facts)
 

@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from kompyct import errors, events, signals
 from kompyct.clock import SECOND, Alarm
 from kompyct.component import Component
-from kompyct.errors import ComponentCreateError, RecoveryTimeoutError, as_raised
+from kompyct.errors import (
+    ComponentCreateError,
+    ProcessStartError,
+    RecoveryTimeoutError,
+    as_raised,
+)
 from kompyct.events import Event
 from kompyct.facts import FaultKind
 from kompyct.fault_classes import FaultClass
@@ -160,6 +165,9 @@ class RootSupervisor(Component[Any]):
         elif parent is not None and not cell.order and history is not None and not history.claimed:
             publish(faulted(fault))  # in its first start, which has failed then
             parent.hear(News.FAILED, cell, fault)
+        elif history is not None and history.claimed and _has_no_process(fault):
+            publish(faulted(fault))
+            self._give_up(fault, str(fault.exception), history)
         elif facts.fault_class is UNRECOVERABLE:
             publish(faulted(fault))
             if history is not None and history.claimed:
@@ -403,6 +411,16 @@ class RootSupervisor(Component[Any]):
             return
         self._publisher.publish(events.Abandoned(*identity(cell)))
         self._end_next()
+
+
+def _has_no_process(fault: FaultContext[Any]) -> bool:
+    """Whether no process could be made for it; then its snapshot was not tried (S-27)."""
+    registration = fault._facts.registration
+    if not isinstance(fault.exception, ProcessStartError):
+        return False
+    if registration is not None and registration.suspect:
+        registration.suspect -= 1  # as counted when it was claimed
+    return True
 
 
 def _unfinished(fault: FaultContext[Any]) -> Status:

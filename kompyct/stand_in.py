@@ -63,12 +63,12 @@ HURRY = 0.1
 SOON = 0.01
 """Seconds after a start until the next standby is made."""
 
-LAST_BREATH = 30.0
+LAST_BREATH = 10.0
 """Seconds at most until the kernel has taken an ending process apart, which its successor waits
 for; to free much memory, or to write a core, takes long."""
 
 LOOK = 0.1
-"""Seconds between looks, while it waits, whether it is to end itself."""
+"""Seconds between looks of a successor that waits, whether it is to end itself."""
 
 GRACE = 0.5
 """Seconds from SIGTERM to SIGKILL."""
@@ -105,16 +105,10 @@ class StandIn(Component[Any]):
     # -- in the turn ------------------------------------------------------------------------
 
     def on_start(self) -> None:
-        """Have it started, once those before it are gone: they may hold what this one needs."""
+        """Have it started, if it does not start by itself."""
         cell = self._cell
-        crashed, cell.crashed = cell.crashed, ()
         starting, self._starting = self._starting, None
         if starting is None:
-            until = monotonic() + LAST_BREATH
-            for child in () if cell.options.overlap else crashed:
-                while not self.is_to_end and monotonic() < until:
-                    if _wait(cell, child.gone, LOOK):
-                        break
             self.have_done(protocol.OBEY, ("start", cell.active_period))
         else:
             self._answered(starting)
@@ -146,8 +140,17 @@ class StandIn(Component[Any]):
     def have_made(self, making: Making) -> None:
         """Have the child make the component, and perhaps start it; return when it is made.
 
+        That begins when those before it are gone: they may hold what this one needs.
+
         Raises: as `have_done`.
         """
+        cell = self._cell
+        if not cell.options.overlap:
+            until = monotonic() + LAST_BREATH
+            while not cell.await_crashed(LOOK) and monotonic() < until:
+                if self.is_to_end:
+                    raise self.child.end_error()
+        cell.crashed = ()
         questions = self.child.ask(protocol.MAKE, making, 2 if making.start else 1)
         frame = self._answered(questions[0])
         assert frame is not None  # without limit
@@ -158,7 +161,7 @@ class StandIn(Component[Any]):
 
     def _answered(self, question: Ask, timeout: float = -1) -> Frame | None:
         """Wait for the answer; None if it has not come in time. Raises as `have_done`."""
-        if not _wait(self._cell, question, timeout):
+        if not wait(self._cell, question, timeout):
             return None
         if question.error is not None:
             self.note_end()
@@ -417,7 +420,7 @@ class StandIn(Component[Any]):
             if patience and not child.is_over:
                 child.control(protocol.LEAVE)
             self._backend.end(child, patience, GRACE)
-            _wait(cell, child.gone, patience + GRACE + 1.0)
+            wait(cell, child.gone, patience + GRACE + 1.0)
         self.take_up_saves()
         in_hand, left = self._recall()
         if type(cell.box) is not ClosedBox:  # for the next incarnation
@@ -518,7 +521,7 @@ class StandIn(Component[Any]):
         self._trim()
 
 
-def _wait(cell: Cell, question: Ask, timeout: float) -> bool:
+def wait(cell: Cell, question: Ask, timeout: float) -> bool:
     """Wait until `question` is settled; whether it was, in time."""
     runner = here.runner
     if runner is None:

@@ -14,7 +14,7 @@ from traceback import format_exception_only
 from kompyct.child_runtime import told_of
 from kompyct.errors import ProcessStartError
 from kompyct.processes.frames import BlockingSender, Incoming, pack
-from kompyct.processes.protocol import MAKE, RAISED
+from kompyct.processes.protocol import LEAVE, MAKE, RAISED
 
 
 def answer(descriptors: Sequence[int], error: BaseException) -> None:
@@ -31,6 +31,8 @@ def answer(descriptors: Sequence[int], error: BaseException) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     while poll.poll() and (frames := incoming.receive(connection)) is not None:
+        if any(frame.kind == LEAVE for frame in frames):
+            return
         if any(frame.kind == MAKE for frame in frames):
             told = told_of(failed.with_traceback(error.__traceback__))
             BlockingSender(connection).send(pack(RAISED, told))

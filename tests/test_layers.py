@@ -90,7 +90,7 @@ LONGER = {
     "faults": (435, "what a recovery function may look at and answer, most of it docstrings"),
     "ref": (370, "the kinds of ref, each a few lines beside the one they derive from"),
     "runtime": (510, "the parts of a system and their order at the end, in one place"),
-    "root": (415, "what follows a fault, and the order of the end, are one protocol"),
+    "root": (435, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
     "backends.process": (340, "the thread that looks after children, and all it may hear"),

@@ -204,6 +204,33 @@ def test_a_copy_of_it_is_not_it(deaths: Deaths) -> None:
         os.close(end)
 
 
+def test_what_has_overwritten_its_mutex_can_be_forgotten(deaths: Deaths) -> None:
+    """The kernel does not know it any more, and marks nothing."""
+    before = mappings()
+    memory = deaths.memory()
+    pid = deaths.child(rest, memory)
+    assert deaths.watch.watch("it", memory)
+    memory[:8] = bytes(8)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    deaths.watch.forget("it")
+    memory.release()
+    deaths.blocks.pop().close()
+    assert mappings() == before
+    assert deaths.told.empty()
+
+
+def test_it_is_closed_at_any_moment(deaths: Deaths) -> None:
+    """No ring of its bell is lost: its thread ends each time."""
+    for _ in range(300):
+        watch = DeathWatch("test-closed", deaths.told.put)
+        memory = deaths.memory()
+        hold(memory)
+        assert watch.watch("it", memory)
+        watch.close()
+        assert "test-closed" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_its_thread_ends_when_it_is_closed(deaths: Deaths) -> None:
     """And what is watched later is told of nobody."""
     memory = deaths.memory()

@@ -316,7 +316,7 @@ def test_a_child_that_ignores_its_end_holds_its_supervisor_no_longer_than_it_may
     if bench.backend == "process":
         assert len(bench.of(ProcessForced, "b")) == 1
         assert not bench.of(Abandoned, "b")
-        assert not os.path.exists(f"/proc/{process}")
+        bench.until(lambda: not os.path.exists(f"/proc/{process}"))  # it is reaped a little later
         with pytest.raises((ComponentFaultError, ComponentDestroyedError)):
             reply.result(LIMIT)
         return

@@ -1,7 +1,7 @@
 """What can a parent know of its child without asking it?
 
 A page of shared memory with a few whole numbers, each written by one side only and read by the
-other at any time, also when its writer is dead.
+other at any time, also when its writer is dead; and with the mutex by which that death is seen.
 """
 
 from __future__ import annotations

@@ -77,8 +77,10 @@ class Child:
         self.is_over = (
             False  # whether it has ended, or has said its last; set under _lock, for good
         )
-        self.is_ending = False  # whether it is known how it ends, before it is gone
+        # Whether it is known how it ends, before it is gone: all was heard, and nothing more is.
+        self.is_ending = False
         self.is_gone = False  # whether its pidfd says so
+        self.is_asked = False  # whether who reaps it was asked how it has ended
         self.is_buried = False  # whether it is known how it has ended, or that nobody knows
         self.closed = False  # whether what is held of it has been let go
         self.is_discarded = False  # whether nobody looks at the shared memory any more
@@ -180,7 +182,6 @@ class Child:
         """Whether this is the first time that it is known to crash; see `Crash.take_note`."""
         number = self.crash.take_note()
         if number is not None:
-            self.is_ending = True
             self.exit = ProcessExit(self.pid or 0, None, number, "signal")
         return number is not None
 
@@ -198,6 +199,12 @@ class Child:
             discarded = self.is_discarded
         if discarded:  # looked at after it was settled, as `discard` does the other way round
             self._close_memory()
+
+    def be_ending(self) -> None:
+        """It is ending, and how is known: tell whoever relies on it, with all that it has said."""
+        self.read_all()
+        self.is_ending = True  # what it may still say, on other threads, comes too late
+        self.settle()
 
     def settle(self) -> None:
         """It has ended, or is ending, and all was heard: tell whoever relies on it."""
@@ -238,7 +245,7 @@ class Child:
 
     def _hear_all(self, frames: list[Frame]) -> None:
         """Hear them; what goes wrong with one must not lose those that came with it."""
-        for frame in frames:
+        for frame in () if self.is_ending else frames:
             try:
                 self._hear(frame)
             except Exception:

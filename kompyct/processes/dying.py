@@ -111,7 +111,7 @@ class DeathWatch:
         self._name = name
         self._tell = tell
         self._mutex = allocate_lock()  # protects all that follows; `_bell` rings under it
-        self._watched: list[tuple[Any, memoryview]] = []
+        self._watched: list[tuple[Any, memoryview, int]] = []  # with the address of that
         self._thread: threading.Thread | None = None
         self._closed = _library() is None
         self._bell = ctypes.c_uint32(0)
@@ -131,7 +131,8 @@ class DeathWatch:
                 return False
             if self._closed:
                 return True
-            self._watched.append((about, word))
+            address = ctypes.addressof(ctypes.c_uint32.from_buffer(word))
+            self._watched.append((about, word, address))
             if self._thread is not None:
                 self._ring()
                 return True
@@ -141,6 +142,11 @@ class DeathWatch:
         except RuntimeError:  # there is none to be had: it is seen later
             self.close()
         return True
+
+    def forget(self, about: Any) -> None:
+        """It has died, and need not be told: whatever it has written over its mutex."""
+        with self._mutex:
+            self._watched = [entry for entry in self._watched if entry[0] is not about]
 
     def close(self) -> None:
         """Tell of nothing more; from any thread."""
@@ -160,10 +166,12 @@ class DeathWatch:
 
     def _wait(self) -> None:
         waiters = (_Waiter * (MOST + 1))()
-        while not self._closed:
+        while True:
             if self._tell_died():
                 continue
             count = self._fill(waiters)
+            if not count:
+                return
             failed = _system_call(_SYS_FUTEX_WAITV, ctypes.addressof(waiters), count, 0, 0, 0)
             if failed not in (0, errno.EAGAIN, errno.EINTR):
                 _logger.debug("deaths are seen later: futex_waitv: %s", os.strerror(failed))
@@ -171,27 +179,32 @@ class DeathWatch:
 
     def _tell_died(self) -> bool:
         """Tell of who has died; whether there was somebody."""
+        died: list[Any] = []
         with self._mutex:
-            died = [about for about, word in self._watched if word[0] & _OWNER_DIED]
-            if died:
-                self._watched = [entry for entry in self._watched if entry[0] not in died]
+            watched, self._watched = self._watched, []
+            for entry in watched:  # one look at each: it may die just now
+                if entry[1][0] & _OWNER_DIED:
+                    died.append(entry[0])
+                else:
+                    self._watched.append(entry)
         for about in died:
             self._tell(about)
         return bool(died)
 
     def _fill(self, waiters: ctypes.Array[_Waiter]) -> int:
-        """Say what is to be waited for; returns how many.
+        """Say what is to be waited for; returns how many, 0 if it is closed.
 
         Each with the value that says that all is as it was: what has changed since, or is added
         from now on, ends the wait at once.
         """
         with self._mutex:
+            if self._closed:  # looked at with the bell, or its last ring would not be heard
+                return 0
             _set(waiters[0], ctypes.addressof(self._bell), self._bell.value, _FUTEX2_PRIVATE)
-            words = [word for _, word in self._watched[:MOST]]
-        for number, word in enumerate(words, 1):
-            address = ctypes.addressof(ctypes.c_uint32.from_buffer(word))
-            _set(waiters[number], address, word[0] & ~_OWNER_DIED)
-        return 1 + len(words)
+            watched = self._watched[:MOST]
+            for number, (_, word, address) in enumerate(watched, 1):
+                _set(waiters[number], address, word[0] & ~_OWNER_DIED)
+            return 1 + len(watched)
 
 
 def _set(waiter: _Waiter, address: int, value: int, flags: int = 0) -> None:

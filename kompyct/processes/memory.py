@@ -17,6 +17,11 @@ from typing import Final
 from kompyct.errors import ArgumentError
 
 try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+try:
     # What `SharedMemory` uses, which cannot open what has no size. No stubs know it.
     import _posixshmem  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 except ImportError:  # Windows
@@ -112,9 +117,12 @@ class _Nameless(Block):
 
     @classmethod
     def made(cls, size: int) -> _Nameless:
-        descriptor = os.memfd_create("kompyct", os.MFD_CLOEXEC)
+        assert fcntl is not None
+        descriptor = os.memfd_create("kompyct", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, size)
+            # To look at what the other side has cut off would be the end by SIGBUS.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
             return cls(descriptor)
         except BaseException:
             os.close(descriptor)

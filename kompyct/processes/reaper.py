@@ -7,6 +7,7 @@ successor may start; what is left of it is let go last.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable
 from typing import Protocol
@@ -124,7 +125,9 @@ class Reaper:
 
     def _watch_death(self, child: Child, waited: float) -> None:
         """Have it seen that it dies; soon, if it has not come to its memory yet."""
-        if child.is_gone or child.is_discarded or self._deaths.watch(child, child.board.holder):
+        if child.is_gone or child.is_buried or child.is_discarded:
+            return
+        if self._deaths.watch(child, child.board.holder):
             return
         if waited < 1.0:
             self._reactor.after(waited, lambda: self._watch_death(child, 2 * waited))
@@ -136,14 +139,12 @@ class Reaper:
             return
         status = self._parent.status_of(child)
         if status is not None:
-            child.is_ending = True
             child.exit = self._exit_of(child, status)
             self._tell(child)
 
     def _tell(self, child: Child) -> None:
-        """Tell whoever relies on a child that it ends, with all that it has said."""
-        child.read_all()
-        child.settle()
+        """Tell whoever relies on a child that it ends; it has to end soon."""
+        child.be_ending()
         self._reactor.after(UNREACHABLE, lambda: child.signal(signal.SIGKILL))
 
     def _gone(self, child: Child, events: int) -> None:
@@ -154,24 +155,26 @@ class Reaper:
             self._bury(child)
         elif child.is_ending and not self._in_haste:
             # Who relied on it knows how. Its successor may wait for its end: that comes first.
-            child.read_all()
             child.be_gone()
-            self._reactor.after(TIDY_AFTER, lambda: self._ask_how(child))
+            self._reactor.after(TIDY_AFTER, lambda: self._ask_how(child, at_once=True))
         else:
             self._ask_how(child)
 
     # -- what is done then ------------------------------------------------------------------
 
-    def _ask_how(self, child: Child) -> None:
-        """Learn how a child has ended that is gone, and bury it."""
-        if child.is_buried:
+    def _ask_how(self, child: Child, *, at_once: bool = False) -> None:
+        """Learn how a child has ended that is gone, and bury it; let it go `at_once`, or later."""
+        if child.is_asked or child.is_buried:
             return
         status = self._parent.status_of(child)
         if status is None:
+            child.is_asked = True
             self._parent.reap(child, tell=True)
         else:
             self._statuses[child.number] = status
             self._bury(child, is_reaped=False)
+            if at_once:
+                self.tidy()
 
     def _bury(self, child: Child, *, is_reaped: bool = True) -> None:
         """It has ended, and how is known; what is held of it is let go soon."""
@@ -179,7 +182,8 @@ class Reaper:
         child.is_buried = True
         child.read_all()
         child.crash.read()
-        if child.exit is None or child.crash.is_known:  # what it writes is not the last word
+        # What it writes of its crash is not the last word; but if nobody knows, it has to do.
+        if child.exit is None or (child.crash.is_known and status is not None):
             child.exit = self._exit_of(child, status)
         for watched in (child.connection.fileno(), child.crash.reading, child.pidfd):
             self._reactor.unwatch(watched)
@@ -192,10 +196,13 @@ class Reaper:
         pid = child.pid or 0
         if status is None:
             return ProcessExit(pid, None, None, "signal")
-        oom = self._witness is not None and self._witness.saw_a_kill()
+        # Only of what was killed: the evidence must be there still when that is told.
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        oom = was_killed and self._witness is not None and self._witness.saw_a_kill()
         return from_status(pid, status, oom=oom)
 
     def _let_go(self, child: Child, is_reaped: bool) -> None:
+        self._deaths.forget(child)
         self._parent.forget(child)
         if not is_reaped:
             self._parent.reap(child, tell=False)

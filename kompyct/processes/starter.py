@@ -260,10 +260,10 @@ class Spawner:
         """Nothing: there is nobody who could not answer."""
 
     def status_of(self, number: int, pid: int) -> int | None:
-        """Take the status of a child whose pidfd says that it has ended."""
+        """Take the status of a child that has ended; or see it of one that is about to."""
         with suppress(ChildProcessError):  # a program that waits for any child took it
             found, waited = os.waitpid(pid, os.WNOHANG)
-            return waited if found else None
+            return waited if found else status_of_dead(pid)
         return None
 
     def reap(self, number: int, *, tell: bool) -> None:

@@ -234,6 +234,8 @@ class _Zygote:
 
     def _reap(self, number: int, *, tell: bool) -> None:
         """Reap a child whose pidfd says that it has ended."""
+        if number not in self._pids:  # it was reaped already
+            return
         pid, status = os.waitpid(self._pids[number], os.WNOHANG)
         if not pid:
             self._held[number] = tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,16 @@ def look_back(notes: Notes, component: Any) -> None:
     notes.add(os.getpid())
 
 
+def note_pid(notes: Notes, component: Any) -> None:
+    """Note the number of this process."""
+    notes.add(os.getpid())
+
+
 def _watched(bench: ProcessBench, ref: Any) -> None:
     """Wait until the death of its process is watched."""
     deaths = bench.system._runtime.backend_of("process")._reaper._deaths
     child = ref._cell.component.child
-    bench.until(lambda: any(about is child for about, _ in deaths._watched))
+    bench.until(lambda: any(entry[0] is child for entry in deaths._watched))
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -71,11 +77,14 @@ def test_a_large_process_that_is_killed_is_recovered_once(
     assert len(bench.events_of(events.ComponentFaulted, ref)) == 3
 
 
-def test_a_successor_starts_when_its_predecessor_is_gone(
-    bench: ProcessBench, notes: Notes
+@pytest.mark.parametrize("standby", [False, True])
+def test_a_successor_is_made_when_its_predecessor_is_gone(
+    bench: ProcessBench, notes: Notes, standby: bool
 ) -> None:
-    """S-31: never two at the same time, unless `overlap=True`; what it held may be needed."""
-    ref = bench.started(1, recovery=again, hooks={"start": partial(look_back, notes)})
+    """S-31: never two at the same time, unless `overlap=True`; what it held may be needed, by its
+    factory as well."""
+    hooks = {"init": partial(look_back, notes)}
+    ref = bench.started(1, recovery=again, hooks=hooks, standby=standby)
     for count in range(1, 6):
         pid = do(ref, grow)
         _watched(bench, ref)
@@ -87,11 +96,11 @@ def test_a_successor_starts_when_its_predecessor_is_gone(
 
 
 def test_a_kill_does_not_wait_for_a_predecessor_that_does_not_go(
-    make_bench: Any, monkeypatch: pytest.MonkeyPatch
+    make_bench: Any, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S-01: as of one that writes its core to a disk that hangs; it is not waited for any more."""
     bench = make_bench()
-    ref = bench.started(1, recovery=again)
+    ref = bench.started(1, notes, recovery=again, hooks={"init": partial(note_pid, notes)})
     pid = do(ref, grow)
     _watched(bench, ref)
     child = ref._cell.component.child
@@ -99,9 +108,39 @@ def test_a_kill_does_not_wait_for_a_predecessor_that_does_not_go(
     monkeypatch.setattr(Child, "be_gone", lambda one: None if one is child else be_gone(one))
     os.kill(pid, signal.SIGKILL)
     bench.until(lambda: ref._cell.newest.child.pid not in (None, pid))
-    bench.until(lambda: ref._cell.crashed == ())  # it waits
     bench.system.kill(ref).result(LIMIT)
     assert ref.state is State.DESTROYED
+    assert notes.lines() == [str(pid), "start"]  # its successor was neither made nor started
+
+
+def test_a_kill_is_done_when_what_was_dying_is_gone(bench: ProcessBench, notes: Notes) -> None:
+    """S-01: who hears that a component has ended may take what it held."""
+    for _ in range(3):
+        ref = bench.started(1)
+        pid = do(ref, grow)
+        _watched(bench, ref)
+        os.kill(pid, signal.SIGKILL)
+        bench.event_of(events.ComponentEnded, ref)
+        state = Path(f"/proc/{pid}/stat")
+        with suppress(FileNotFoundError):
+            assert state.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+
+
+def cut_off(component: Any) -> None:
+    """Shrink whatever can be shrunk, as with a descriptor that has become another's."""
+    for descriptor in range(3, 40):
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+
+
+def test_shared_memory_cannot_be_cut_off(bench: ProcessBench) -> None:
+    """RELIABILITY.md 1 (process): the program would end by SIGBUS when it looks there."""
+    ref = bench.started(1, recovery=again)
+    do(ref, cut_off)
+    assert ref.ask(Get(), timeout=LIMIT) == 1
+    os.kill(do(ref, components.pid), signal.SIGKILL)
+    bench.event_of(events.ComponentRecovered, ref)
+    assert ref.ask(Get(), timeout=LIMIT) == 1
 
 
 def test_one_that_becomes_another_program_is_ended(bench: ProcessBench) -> None:
