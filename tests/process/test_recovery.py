@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +23,13 @@ from kompyct import (
     State,
     events,
 )
+from kompyct.backends.process import ProcessBackend
 from kompyct.errors import (
+    ComponentCreateError,
     ComponentDestroyedError,
     ComponentFaultError,
     ProcessExitError,
+    ProcessStartError,
     RestartingError,
     SnapshotError,
     SystemShutdownError,
@@ -979,3 +983,30 @@ def test_what_nobody_handled_reaches_the_hook(make_bench: Any) -> None:
     bench.ended(ref)
     bench.until(lambda: len(letters) >= 2)
     assert letters == [(ref.path, message) for message in messages[1:]]
+
+
+def test_a_snapshot_is_not_suspected_where_no_process_can_be_made(
+    make_bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-27: nobody has looked at it. `create` fails at once, and a later one goes on."""
+    store = tmp_path / "store"
+    first = make_bench(store=store)
+    first.started(7, name="kept", recovery=again)
+    first.system.shutdown()
+
+    def refuse(_: ProcessBackend) -> Any:
+        raise ProcessStartError("there is none")
+
+    for _ in range(3):
+        bench = make_bench(store=store)
+        with monkeypatch.context() as patch:
+            patch.setattr(ProcessBackend, "new_child", refuse)
+            with pytest.raises(ComponentCreateError, match="there is none"):
+                bench.started(0, name="kept", recovery=again)
+        assert len(bench.events.of(events.RestartFailed)) == 1
+        bench.system.shutdown()
+    last = make_bench(store=store)
+    last.started(0, name="kept", recovery=again)
+    (fault,) = FAULTS["kept"][-1:]
+    assert fault.suspect == 0
+    assert fault.snapshot == 7
