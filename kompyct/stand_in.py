@@ -364,10 +364,11 @@ class StandIn(Component[Any]):
                 made = registration_of(save, cell.path, cell.runtime.bound)
                 before = made.following(before)
             self._kompyct_registration = before
-        stored = cell.stored  # once: the end of the component takes it away
-        if stored is not None and before is not None:
-            with suppress(IncarnationEndedError):
-                stored.save(before, self._incarnation)
+            stored = cell.stored  # once: the end of the component takes it away
+            # With the lock: a fault that finds nothing new finds all of it stored.
+            if stored is not None and before is not None:
+                with suppress(IncarnationEndedError):
+                    stored.save(before, self._incarnation)
 
     def save_durably(self) -> None:
         """Take up what was saved, and return when it is on the disk.
