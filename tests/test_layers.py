@@ -93,7 +93,7 @@ LONGER = {
     "root": (435, "what follows a fault, and the order of the end, are one protocol"),
     "system": (680, "the public face: two thirds of it are docstrings"),
     "backends.pool": (425, "park, rouse and watchdog are one protocol, proved as one"),
-    "backends.process": (340, "the thread that looks after children, and all it may hear"),
+    "backends.process": (350, "the thread that looks after children, and all it may hear"),
     "codecs": (370, "the one owner of cloudpickle, with all that is made by it"),
     "guard.shared": (345, "writes, with a lock and without, and what interrupts them, are one"),
     "processes.starter": (340, "two ways to have children made, and what is told of each"),

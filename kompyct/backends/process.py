@@ -42,6 +42,9 @@ DEAF = 10.0
 """Seconds without a child after which another zygote is asked for the next one."""
 
 
+ROOM_WITHIN = 1.0
+"""Seconds at most to wait for descriptors, or memory, of children that are ending."""
+
 RESERVED = 24
 """Descriptors that are not for a spare child: what three children need."""
 
@@ -123,13 +126,15 @@ class ProcessBackend:
         spare = None if self._closed else self._spare.take()
         if spare is not None:
             return spare
-        try:
-            child = Child(next(self._numbers), self._watch_writing)
-        except OSError:
-            if not self._reaper.holds_ended:
-                raise
-            time.sleep(2 * TIDY_AFTER)  # until what is held of those that are gone is let go
-            child = Child(next(self._numbers), self._watch_writing)
+        until = time.monotonic() + ROOM_WITHIN
+        while True:
+            try:
+                child = Child(next(self._numbers), self._watch_writing)
+                break
+            except OSError:  # what is held of those that end is let go soon
+                if not self._has_ending() or time.monotonic() > until:
+                    raise
+            time.sleep(2 * TIDY_AFTER)
         with self._mutex:
             if self._closed:
                 _throw_away(child)
@@ -171,6 +176,10 @@ class ProcessBackend:
         self._reactor.post(order)
 
     # -- private ----------------------------------------------------------------------------
+
+    def _has_ending(self) -> bool:
+        """Whether a child is ending, or has ended, of which something is held still; a hint."""
+        return any(child.is_ending or child.is_gone for child in tuple(self._children.values()))
 
     def _watch_writing(self, child: Child) -> None:
         self.post(lambda: self._register(child))

@@ -64,13 +64,8 @@ class Reaper:
         self._in_haste = False  # whether the system is ending, and no child has a successor
 
     @property
-    def holds_ended(self) -> bool:
-        """Whether something is held of a child that has ended; a hint, for any thread."""
-        return bool(self._buried)
-
-    @property
     def ended(self) -> int:
-        """Of how many that is."""
+        """How many children have ended, of which something is held still."""
         return len(self._buried)
 
     def watch(self, child: Child) -> None:
